@@ -1,0 +1,118 @@
+"""What a tracker must be able to do, whichever it is.
+
+A backend makes an issue, finds it again by its event ID, and says what an error means. It decides
+nothing: what follows from an error, when to look again and how often is the sync engine's business.
+Every failure is raised as one of the :class:`~issue_core.errors.BackendError` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from issue_core.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an attempt goes: the configured backend's name, its address, and the tracker's project.
+
+    It is written into the ledger with the attempt. A look goes to the target that the attempt had,
+    whatever the configuration says by then.
+    """
+
+    backend: str
+    address: str
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How a backend wants to be used; every value can be set in the configuration.
+
+    ``settle`` is how many seconds after ``request_timeout`` a request that was cut off may still take effect.
+    ``looks`` is how often an absence must be seen, ``look_interval`` seconds apart, before it is believed.
+    ``min_interval`` is the time in seconds between two creates; ``per_minute`` and ``per_hour`` are the most
+    creates in any such span (0: no limit). ``settles_with_worker``: once the process that made the attempt is
+    dead, the attempt can have no further effect.
+    """
+
+    max_in_flight: int = 1
+    min_interval: float = 0.0
+    per_minute: int = 0
+    per_hour: int = 0
+    settle: float = 30.0
+    looks: int = 1
+    look_interval: float = 60.0
+    settles_with_worker: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """An issue that stands in the tracker: ``id`` there, ``url`` for people, ``project``, and the account that made it.
+
+    ``notes`` say what the tracker dropped or changed (a label it would not take); they go into the history.
+    """
+
+    id: str
+    url: str
+    project: str
+    account: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that :meth:`Backend.check` looked at: whether it is well, and what to do when it is not."""
+
+    ok: bool
+    what: str
+    hint: str | None = None
+
+
+class Backend(Protocol):
+    """One configured tracker."""
+
+    name: str
+    traits: Traits
+
+    def target(self, target_repo: str) -> Target:
+        """Where a task with this ``target_repo`` goes. Decides by configuration alone: no I/O."""
+
+    def account(self) -> str:
+        """The account that creates, as it will be written beside each attempt.
+
+        May ask the tracker once; raises what :meth:`probe` raises.
+        """
+
+    def create(self, task: Task, target: Target, *, timeout: float, before_send: Callable[[], None]) -> Issue:
+        """Make the issue for ``task`` at ``target``, within ``timeout`` seconds.
+
+        ``before_send`` is called right before the first byte leaves; what it raises (the lease is gone)
+        must pass through unchanged, and then nothing may be sent.
+
+        Raises:
+            BackendError: one of its subclasses; ``OutcomeUnknown`` whenever the issue may exist.
+        """
+
+    def look(self, target: Target, event_ids: Collection[str], since: datetime) -> dict[str, list[Issue]]:
+        """The issues at ``target`` that carry one of ``event_ids`` and were made at ``since`` or later.
+
+        One listing, newest first, every page, to its end; an event ID with no issue is not in the answer.
+        Raises what :meth:`probe` raises; a listing that could not be finished raises, it never answers "none".
+        """
+
+    def probe(self, target: Target) -> None:
+        """Find out, without making anything, whether ``target`` would take an issue.
+
+        Raises:
+            Unreachable, CredentialsRefused, ProjectClosed, Limited, TryLater: what stands in the way.
+        """
+
+    def check(self) -> list[Finding]:
+        """What a person should know before the first sync: address, credentials, rights, project."""
+
+    def close(self) -> None:
+        """Let go of connections and files."""

@@ -1,0 +1,1 @@
+"""The ledger: every line of SQL in the project."""
