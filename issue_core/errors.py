@@ -117,7 +117,9 @@ class BackendError(IssueCoreError):
     known = True
     retryable = False
 
-    def __init__(self, message: str | None = None, *, hint: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, hint: str | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
 

@@ -97,10 +97,13 @@ class Backend(Protocol):
             BackendError: one of its subclasses; ``OutcomeUnknown`` whenever the issue may exist.
         """
 
-    def look(self, target: Target, event_ids: Collection[str], since: datetime) -> dict[str, list[Issue]]:
-        """The issues at ``target`` that carry one of ``event_ids`` and were made at ``since`` or later.
+    def look(
+        self, target: Target, event_ids: Collection[str], since: datetime, *, keep_lease: Callable[[], None]
+    ) -> dict[str, list[Issue]]:
+        """The issues at ``target`` that carry one of ``event_ids`` and were made at ``since`` or later, oldest first.
 
-        One listing, newest first, every page, to its end; an event ID with no issue is not in the answer.
+        One listing, every page, to its end; an event ID with no issue is not in the answer. ``keep_lease`` is called
+        between pages; what it raises (the lease is gone) must pass through.
         Raises what :meth:`probe` raises; a listing that could not be finished raises, it never answers "none".
         """
 

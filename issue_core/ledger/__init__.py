@@ -1,1 +1,117 @@
-"""The ledger: every line of SQL in the project."""
+"""The ledger: every line of SQL in the project, and the one place where a task is kept."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from issue_core.clock import Clock
+from issue_core.ledger.connection import connect_to_read, connect_to_write, translated
+from issue_core.task import to_text
+
+__all__ = ["Ledger", "Transaction"]
+
+RUN = secrets.token_hex(4)
+"""This process, in the history rows that it writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An open write transaction, as the functions of this package take it: one moment, one run, one commit."""
+
+    connection: sqlite3.Connection
+    moment: datetime
+    now: str
+    run: str
+
+
+class Ledger:
+    """One ledger file. Opened when first used; safe to use from several processes at once.
+
+    An instance belongs to one thread at a time. ``busy_timeout`` is how many seconds a write waits for
+    another process's write.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, clock: Clock | None = None, busy_timeout: float = 60.0, run: str = RUN
+    ) -> None:
+        self.path = Path(path).expanduser()
+        self.clock = clock or Clock()
+        self.busy_timeout = busy_timeout
+        self.run = run
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open. Everything that was promised is on the disk already."""
+        for name in ("_writer", "_reader"):
+            connection = self.__dict__.pop(name, None)
+            if connection is not None:
+                connection.close()
+
+    def beside(self) -> Ledger:
+        """The same ledger for another thread: connections of its own."""
+        return Ledger(self.path, clock=self.clock, busy_timeout=self.busy_timeout, run=self.run)
+
+    @cached_property
+    def _writer(self) -> sqlite3.Connection:
+        return connect_to_write(self.path, busy_timeout=self.busy_timeout)
+
+    @cached_property
+    def _reader(self) -> sqlite3.Connection:
+        return connect_to_read(self.path, busy_timeout=self.busy_timeout)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A short write transaction, committed to the disk when the block ends and rolled back when it raises.
+
+        Raises:
+            LedgerBusy: another process held the write lock longer than ``busy_timeout`` seconds.
+            LedgerFull: the disk or the quota is full; nothing of this transaction was stored.
+            LedgerError: see the other subclasses.
+        """
+        connection = self._writer
+        with translated(self.path):
+            connection.execute("BEGIN IMMEDIATE")
+            moment = self.clock.now()
+            try:
+                yield Transaction(connection, moment, to_text(moment), self.run)
+                connection.execute("COMMIT")
+            except BaseException:
+                # After some errors SQLite has rolled back already, and says so if it is asked again.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read with; it sees one state of the ledger for as long as the block lasts, and never writes.
+
+        Raises:
+            LedgerError: one of its subclasses.
+        """
+        with translated(self.path):
+            connection = self.__dict__.get("_writer") or self._reader
+            if connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")

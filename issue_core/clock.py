@@ -1,0 +1,28 @@
+"""The time, in one place, so that a test can bring its own."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux, see random(4)
+
+
+class Clock:
+    """The wall clock for what people read, the running clock for how long something takes."""
+
+    def now(self) -> datetime:
+        """The time of day, aware, in UTC. It may jump."""
+        return datetime.now(UTC)
+
+    def running(self) -> float:
+        """Seconds since some fixed point of this boot. It never jumps, and all processes see the same."""
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+    def boot(self) -> str:
+        """Which boot :meth:`running` belongs to; empty where the system does not say."""
+        try:
+            return _BOOT_ID.read_text().strip()
+        except OSError:
+            return ""

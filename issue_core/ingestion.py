@@ -1,0 +1,182 @@
+"""Documents in, receipts out: the only way into the ledger, whatever brought them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from uuid import UUID, uuid5
+
+from issue_core import taskspec
+from issue_core.errors import UsageError
+from issue_core.ledger import Ledger, Transaction, history, queries, rejects, tasks
+from issue_core.ledger.rehearsal import Rehearsal
+from issue_core.task import Accepted, Document, FieldProblem, Receipt, Rejected, Spec, Transport
+
+SECOND_TASK = (
+    "looks like a second task of one event: give it an event ID of its own, derived from the event and what asks, "
+    "such as uuid5(event, source_id); issue rejects replay --as-new does that with this one"
+)
+
+
+def ingest(
+    ledger: Ledger,
+    documents: Iterable[Document | bytes | str],
+    *,
+    transport: Transport = "cli",
+    strict: bool = False,
+    replaces: int | None = None,
+) -> list[Receipt]:
+    """Store each document as a task, once, and say what became of it.
+
+    One receipt a document, in the order given. All of them are on disk when this returns: the ledger commits
+    once, with ``synchronous=FULL``. ``strict`` refuses unknown fields. ``replaces`` is the ID of a reject that the
+    first document which is stored sets right: the reject is closed with its event ID.
+
+    Raises:
+        LedgerBusy: another process held the write lock longer than ``ledger.busy_timeout`` seconds.
+        LedgerFull: the disk or the quota is full; nothing of this batch was stored.
+        LedgerError: the ledger cannot be written; see its other subclasses.
+        NotFound: there is no reject ``replaces``; nothing was stored.
+    """
+    judged = [taskspec.judge(_as_document(document), strict=strict) for document in documents]
+    if not judged:
+        return []
+    with ledger.write() as tx:
+        if replaces is not None:
+            rejects.get(tx.connection, replaces)
+        receipts = list(_receipts(tx, judged, transport))
+        tasks.count_received(tx, transport, Counter(receipt.outcome for receipt in receipts))
+        if replaces is not None:
+            _close_as_replayed(tx, replaces, receipts)
+    return receipts
+
+
+def replay(ledger: Ledger, reject_id: int, *, as_new: bool = False) -> Receipt:
+    """Judge a reject again, by today's rules, and store it if it passes; then the reject is closed.
+
+    ``as_new`` gives it an event ID of its own, ``uuid5(event, source_id)``: for a conflict that is a second task.
+
+    Raises:
+        NotFound: there is no such reject.
+        UsageError: only its head was kept, it was dealt with already, or it is a conflict and not ``as_new``.
+        LedgerError: the ledger cannot be written.
+    """
+    with ledger.read() as connection:
+        reject = rejects.get(connection, reject_id)
+    if reject.state != "open":
+        raise UsageError(f"reject {reject_id} was {reject.state} at {reject.closed_at}")
+    if not reject.whole:
+        raise UsageError(
+            f"reject {reject_id} was over the size limit: only its first {len(reject.raw):,} bytes were kept",
+            hint="Send it again from where it came, or drop it.",
+        )
+    if reject.kind != "invalid" and not as_new:
+        raise UsageError(
+            f"reject {reject_id} is a {reject.kind}: its event ID belongs to a task that is there already",
+            hint="If it asks for a second task: --as-new. If not: issue rejects drop.",
+        )
+    document = Document(reject.raw, reject.place)
+    judged = taskspec.judge(document)
+    if isinstance(judged, Rejected):
+        return Receipt("invalid", judged.event_id, reject_id=reject_id, errors=judged.errors, place=reject.place)
+    if as_new:
+        document = _under_an_id_of_its_own(document, judged.spec)
+    return ingest(ledger, [document], transport=reject.transport, replaces=reject_id)[0]
+
+
+def rehearse(
+    rehearsal: Rehearsal, documents: Iterable[Document | bytes | str], *, strict: bool = False
+) -> Iterator[Receipt]:
+    """What :func:`ingest` would answer, without writing to the ledger: ``seq`` is only known for what is there already.
+
+    Raises:
+        LedgerError: the ledger cannot be read; see its subclasses.
+    """
+    for document in documents:
+        item = taskspec.judge(_as_document(document), strict=strict)
+        place = item.document.place
+        if isinstance(item, Rejected):
+            yield Receipt("invalid", item.event_id, errors=item.errors, place=place)
+            continue
+        found = rehearsal.meet(item)
+        if found is None:
+            yield Receipt("created", item.spec.event_id, warnings=item.warnings, place=place)
+        elif found.digest == item.digest or _same_by_todays_rules(found.spec, item):
+            yield Receipt("duplicate", item.spec.event_id, found.seq, found.state, item.warnings, place=place)
+        else:
+            errors = _differences(found.spec, item.spec)
+            yield Receipt("conflict", item.spec.event_id, found.seq, found.state, item.warnings, None, errors, place)
+
+
+def _as_document(given: Document | bytes | str) -> Document:
+    if isinstance(given, Document):
+        return given
+    return Document(given.encode("utf-8", "surrogatepass") if isinstance(given, str) else given)
+
+
+def _receipts(tx: Transaction, judged: list[Accepted | Rejected], transport: Transport) -> Iterator[Receipt]:
+    accepted = [item for item in judged if isinstance(item, Accepted)]
+    stored = iter(tasks.store(tx, accepted, transport))
+    for item in judged:
+        if isinstance(item, Rejected):
+            yield _invalid(tx, item, transport)
+            continue
+        seq, state, digest, created = next(stored)
+        if created:
+            yield Receipt("created", item.spec.event_id, seq, state, item.warnings, place=item.document.place)
+        elif digest == item.digest or _is_duplicate(tx, seq, item):
+            tasks.sight(tx, seq, transport)
+            yield Receipt("duplicate", item.spec.event_id, seq, state, item.warnings, place=item.document.place)
+        else:
+            yield _conflict(tx, seq, item, transport)
+
+
+def _invalid(tx: Transaction, item: Rejected, transport: Transport) -> Receipt:
+    reject_id, _ = rejects.keep(tx, item.document, "invalid", item.errors, transport, item.event_id)
+    return Receipt("invalid", item.event_id, reject_id=reject_id, errors=item.errors, place=item.document.place)
+
+
+def _conflict(tx: Transaction, seq: int, item: Accepted, transport: Transport) -> Receipt:
+    task = queries.task(tx.connection, seq)
+    errors = _differences(queries.spec_of(task), item.spec)
+    reject_id, is_new = rejects.keep(tx, item.document, "conflict", errors, transport, item.spec.event_id)
+    if is_new:
+        history.add(tx, seq, "conflict", reject_id=reject_id, fields=[error.field for error in errors])
+    place = item.document.place
+    return Receipt("conflict", item.spec.event_id, seq, task.state, item.warnings, reject_id, errors, place)
+
+
+def _is_duplicate(tx: Transaction, seq: int, item: Accepted) -> bool:
+    """Whether only the rules changed between the digest that stands in the ledger and today's."""
+    same = _same_by_todays_rules(queries.spec_of(queries.task(tx.connection, seq)), item)
+    if same:
+        tasks.renew_digest(tx, seq, item.digest)
+    return same
+
+
+def _same_by_todays_rules(stored: Spec, item: Accepted) -> bool:
+    again = taskspec.judge_again(stored)
+    return isinstance(again, Accepted) and again.digest == item.digest
+
+
+def _differences(stored: Spec, new: Spec) -> tuple[FieldProblem, ...]:
+    """What differs between two specs with one event ID; with a hint where they look like two tasks of one event."""
+    fields = taskspec.differing_fields(stored, new)
+    problems = [FieldProblem(field, "differs from what this event ID stands for already") for field in fields]
+    if {"source_id", "target_repo", "title"} & set(fields):
+        problems.append(FieldProblem("triggering_event_id", SECOND_TASK))
+    return tuple(problems)
+
+
+def _under_an_id_of_its_own(document: Document, spec: Spec) -> Document:
+    value = json.loads(document.raw)
+    value["triggering_event_id"] = str(uuid5(UUID(spec.event_id), spec.source_id))
+    return document._replace(raw=json.dumps(value, ensure_ascii=False).encode())
+
+
+def _close_as_replayed(tx: Transaction, reject_id: int, receipts: list[Receipt]) -> None:
+    for receipt in receipts:
+        if receipt.outcome in ("created", "duplicate"):
+            rejects.close(tx, reject_id, "replayed", receipt.event_id)
+            return

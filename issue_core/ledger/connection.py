@@ -1,0 +1,223 @@
+"""Opening a ledger: pragmas, the first start, who may write, and what SQLite's errors mean."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from issue_core.errors import (
+    LedgerBusy,
+    LedgerCorrupt,
+    LedgerError,
+    LedgerFull,
+    LedgerReadOnly,
+    LedgerTooNew,
+    LedgerUnreachable,
+    NotALedger,
+)
+from issue_core.ledger import schema
+
+_ROOM_NEEDED = 1024 * 1024  # bytes; with less than this free, an I/O error is taken for a full disk
+
+
+def connect_to_write(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
+    """A connection that may write, to a ledger that exists and is of this release.
+
+    The first one makes the file (0600, its folder 0700) or migrates it, under an OS lock beside it.
+
+    Raises:
+        LedgerError: one of its subclasses; nothing was changed.
+    """
+    with translated(path):
+        _refuse_what_is_no_file(path)
+        _refuse_read_only(path)
+        if not path.exists():
+            _prepare(path, busy_timeout)
+        connection = _open(f"{path.absolute().as_uri()}?mode=rw", busy_timeout)
+        try:
+            if _known_version(path, connection) != schema.SCHEMA_VERSION:
+                _prepare(path, busy_timeout)
+            _tune(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
+    """A connection that cannot write. Where there is no ledger yet it is an empty one; an older one is read as it is.
+
+    Raises:
+        LedgerError: one of its subclasses.
+    """
+    with translated(path):
+        _refuse_what_is_no_file(path)
+        if not path.exists() or path.stat().st_size == 0:
+            return schema.empty()
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        try:
+            return _checked(path, _open(uri, busy_timeout))
+        except sqlite3.OperationalError as error:
+            # WAL wants its two files beside the ledger. Where they cannot be made, nobody is writing either.
+            if _name(error) not in ("SQLITE_READONLY_DIRECTORY", "SQLITE_CANTOPEN", "SQLITE_READONLY_CANTINIT"):
+                raise
+            return _checked(path, _open(uri + "&immutable=1", busy_timeout))
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system raise into the error that tells a person what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _as_ledger_error(path, error) from error
+    except PermissionError as error:
+        raise LedgerUnreachable(
+            f"ledger {path}: permission denied ({error.filename})", hint="Check who owns the file and its folder."
+        ) from error
+    except OSError as error:
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise _full(path) from error
+        raise LedgerUnreachable(f"ledger {path}: {error.strerror or error}", hint="Check the path.") from error
+
+
+def _open(uri: str, busy_timeout: float) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+
+
+def _tune(connection: sqlite3.Connection) -> None:
+    # A receipt must survive power loss: each commit reaches the disk before it returns.
+    connection.execute("PRAGMA synchronous = FULL")
+    if sys.platform == "darwin":
+        # There fsync() stops at the drive's cache; this one does not.
+        connection.execute("PRAGMA fullfsync = ON")
+    # A batch's pages stay in memory until its commit; 24 MiB, in KiB.
+    connection.execute("PRAGMA cache_size = -24576")
+    # Bulk ingest touches pages all over the index of event IDs: fewer, larger checkpoints (32 MiB of WAL).
+    connection.execute("PRAGMA wal_autocheckpoint = 8192")
+
+
+def _checked(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        if _known_version(path, connection) == 0:
+            connection.close()
+            return schema.empty()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _known_version(path: Path, connection: sqlite3.Connection) -> int:
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application_id != schema.APPLICATION_ID:
+        if application_id or version or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise _not_a_ledger(path)
+        return 0
+    if version > schema.SCHEMA_VERSION:
+        raise LedgerTooNew(
+            f"ledger {path}: a later release of issue-core wrote it (schema {version}, this release knows "
+            f"{schema.SCHEMA_VERSION})",
+            hint="Upgrade issue-core on this machine; the ledger was left as it is.",
+        )
+    return version
+
+
+def _prepare(path: Path, busy_timeout: float) -> None:
+    """Make or migrate the ledger. Of many first starts at once, one does it and the others wait for it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with file_lock(path.with_name(path.name + ".lock")):
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        with closing(_open(f"{path.absolute().as_uri()}?mode=rw", busy_timeout)) as connection:
+            if _known_version(path, connection) != schema.SCHEMA_VERSION:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                schema.migrate(connection)
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold the OS lock on the file at ``path``; it falls with the process, whatever ends it."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    if path.is_dir():
+        raise NotALedger(f"ledger {path}: this is a folder", hint="Name a file in it, such as ledger.db.")
+    if path.exists() and not path.is_file():
+        raise NotALedger(f"ledger {path}: this is no regular file", hint="Name a file, such as ledger.db.")
+
+
+def _refuse_read_only(path: Path) -> None:
+    # A file without any write bit is meant to stay as it is, also for root, to whom the kernel would allow it.
+    if path.exists() and not path.stat().st_mode & 0o222:
+        raise _read_only(path)
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", "")
+
+
+def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
+    name = _name(error)
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return LedgerBusy(
+            f"ledger {path}: another process kept the write lock for too long; nothing was stored",
+            hint="Find the process that holds it (lsof), or try again.",
+        )
+    if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _disk_is_full(path)):
+        return _full(path)
+    if name.startswith("SQLITE_READONLY"):
+        return _read_only(path)
+    if name == "SQLITE_NOTADB":
+        return _not_a_ledger(path)
+    if name.startswith("SQLITE_CORRUPT"):
+        return LedgerCorrupt(
+            f"ledger {path}: it is damaged ({error})",
+            hint=f"Copy the file and its -wal away first, then try: sqlite3 {path} .recover | sqlite3 mended.db",
+        )
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+        return LedgerUnreachable(
+            f"ledger {path}: it cannot be opened ({error})", hint="Check the path and who may read and write there."
+        )
+    return LedgerError(f"ledger {path}: {error} ({name or 'no code'})")
+
+
+def _disk_is_full(path: Path) -> bool:
+    try:
+        room = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return room.f_bavail * room.f_frsize < _ROOM_NEEDED
+
+
+def _full(path: Path) -> LedgerFull:
+    return LedgerFull(
+        f"ledger {path}: the disk or the quota is full; nothing of this batch was stored",
+        hint="Make room and run it again: what was stored before is safe and counts as a duplicate.",
+    )
+
+
+def _read_only(path: Path) -> LedgerReadOnly:
+    return LedgerReadOnly(
+        f"ledger {path}: it is read-only; it can be read, not written",
+        hint="Make the file and its folder writable, or name another one with --ledger.",
+    )
+
+
+def _not_a_ledger(path: Path) -> NotALedger:
+    return NotALedger(
+        f"ledger {path}: this file is not a ledger of issue-core; it was left as it is",
+        hint="Name another file with --ledger or ISSUE_CORE_LEDGER.",
+    )

@@ -1,0 +1,172 @@
+"""What a backend is waiting for: its pace, the tracker's own limit, and what is parked, over all processes."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from issue_core.task import from_text, to_text
+
+if TYPE_CHECKING:
+    from issue_core.ledger import Transaction
+
+WHOLE_BACKEND = ""
+"""In place of a project: the backend itself is parked."""
+
+_STATE = "SELECT next_free_at, limited_until, limit_reason FROM limits WHERE backend = :backend"
+
+_TAKE = """
+    INSERT INTO limits (backend, next_free_at) VALUES (:backend, :next_free_at)
+    ON CONFLICT DO UPDATE SET next_free_at = excluded.next_free_at
+"""
+
+_LIMIT = """
+    INSERT INTO limits (backend, limited_until, limit_reason) VALUES (:backend, :until, :reason)
+    ON CONFLICT DO UPDATE SET limited_until = excluded.limited_until, limit_reason = excluded.limit_reason
+"""
+
+_STREAK = """
+    INSERT INTO limits (backend, unknown_streak) VALUES (:backend, 1)
+    ON CONFLICT DO UPDATE SET unknown_streak = unknown_streak + 1
+"""
+
+_STREAK_NOW = "SELECT unknown_streak FROM limits WHERE backend = :backend"
+_END_STREAK = "UPDATE limits SET unknown_streak = 0 WHERE backend = :backend AND unknown_streak > 0"
+
+# The attempt after which the window has room again: the n-th newest within it.
+_NTH_NEWEST = """
+    SELECT started_at FROM attempts WHERE backend = :backend AND started_at > :since
+    ORDER BY started_at DESC LIMIT 1 OFFSET :n
+"""
+
+_PARKED = "SELECT project, code, reason, since, until, probes FROM parked WHERE backend = :backend"
+_ALL_PARKED = "SELECT backend, project, code, reason, since, until, probes FROM parked ORDER BY backend, project"
+
+_PARK = """
+    INSERT INTO parked (backend, project, code, reason, since, until, probes)
+    VALUES (:backend, :project, :code, :reason, :now, :until, 0)
+    ON CONFLICT DO UPDATE SET
+        code = excluded.code, reason = excluded.reason, until = excluded.until, probes = probes + 1
+"""
+
+_UNPARK = "DELETE FROM parked WHERE backend = :backend AND project = :project"
+_UNPARK_NOW = "UPDATE parked SET until = :now WHERE until > :now"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast creates may follow each other: seconds between two, and the most in a minute and an hour (0: any)."""
+
+    min_interval: float
+    per_minute: int
+    per_hour: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why nothing may be sent yet, and until when."""
+
+    reason: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A backend (``project`` empty) or a project that is left alone until ``until``, after ``probes`` vain probes."""
+
+    backend: str
+    project: str
+    code: str
+    reason: str
+    since: datetime
+    until: datetime
+    probes: int
+
+
+def wait(connection: sqlite3.Connection, backend: str, pace: Pace, now: datetime) -> Wait | None:
+    """What the next create at ``backend`` has to wait for; ``None``: it may go at once."""
+    waits = [*_from_limits(connection, backend, pace, now), *_windows(connection, backend, pace, now)]
+    return max(waits, key=lambda w: w.until, default=None)
+
+
+def _from_limits(connection: sqlite3.Connection, backend: str, pace: Pace, now: datetime) -> list[Wait]:
+    row = connection.execute(_STATE, {"backend": backend}).fetchone()
+    if row is None:
+        return []
+    next_free_at, limited_until, reason = row
+    waits = []
+    if next_free_at and (at := from_text(next_free_at)) > now:
+        # A clock that was set back must not stretch the wait beyond one interval.
+        at = min(at, now + timedelta(seconds=pace.min_interval))
+        waits.append(Wait(f"one create every {pace.min_interval:g} s", at))
+    if limited_until and (at := from_text(limited_until)) > now:
+        waits.append(Wait(f"the tracker's limit: {reason}", at))
+    return waits
+
+
+def _windows(connection: sqlite3.Connection, backend: str, pace: Pace, now: datetime) -> list[Wait]:
+    waits = []
+    for most, span, name in ((pace.per_minute, 60, "minute"), (pace.per_hour, 3600, "hour")):
+        if not most:
+            continue
+        since = to_text(now - timedelta(seconds=span))
+        row = connection.execute(_NTH_NEWEST, {"backend": backend, "since": since, "n": most - 1}).fetchone()
+        if row:
+            waits.append(Wait(f"{most} creates in one {name}", from_text(row[0]) + timedelta(seconds=span)))
+    return waits
+
+
+def take(tx: Transaction, backend: str, pace: Pace) -> None:
+    """Take the backend's next free moment, which is now, in the transaction that writes the attempt down."""
+    if pace.min_interval:
+        next_free_at = to_text(tx.moment + timedelta(seconds=pace.min_interval))
+        tx.connection.execute(_TAKE, {"backend": backend, "next_free_at": next_free_at})
+
+
+def limit(tx: Transaction, backend: str, until: datetime, reason: str) -> None:
+    """The tracker says that nothing may be sent before ``until``."""
+    tx.connection.execute(_LIMIT, {"backend": backend, "until": to_text(until), "reason": reason})
+
+
+def count_unknown(tx: Transaction, backend: str) -> int:
+    """One more outcome in a row that nobody knows; gives how many it are now."""
+    tx.connection.execute(_STREAK, {"backend": backend})
+    n: int = tx.connection.execute(_STREAK_NOW, {"backend": backend}).fetchone()[0]
+    return n
+
+
+def end_streak(tx: Transaction, backend: str) -> None:
+    """The tracker gave an answer."""
+    tx.connection.execute(_END_STREAK, {"backend": backend})
+
+
+def parked(connection: sqlite3.Connection, backend: str) -> dict[str, Parked]:
+    """What is parked of ``backend``: project → why and until when; :data:`WHOLE_BACKEND` for the backend itself."""
+    return {row[0]: _parked(backend, *row) for row in connection.execute(_PARKED, {"backend": backend})}
+
+
+def all_parked(connection: sqlite3.Connection) -> list[Parked]:
+    """Everything that is parked."""
+    return [_parked(*row) for row in connection.execute(_ALL_PARKED)]
+
+
+def _parked(backend: str, project: str, code: str, reason: str, since: str, until: str, probes: int) -> Parked:
+    return Parked(backend, project, code, reason, from_text(since), from_text(until), probes)
+
+
+def park(tx: Transaction, backend: str, project: str, *, code: str, reason: str, until: datetime) -> None:
+    """Leave ``project`` (or the whole backend) alone until ``until``; parked already: one more vain probe."""
+    parameters = {"backend": backend, "project": project, "code": code, "reason": reason}
+    tx.connection.execute(_PARK, {**parameters, "now": tx.now, "until": to_text(until)})
+
+
+def unpark(tx: Transaction, backend: str, project: str) -> None:
+    """A probe went well: tasks may go there again."""
+    tx.connection.execute(_UNPARK, {"backend": backend, "project": project})
+
+
+def probe_now(tx: Transaction) -> int:
+    """Make the probe of everything that is parked due now; gives how many it are. Clears no tracker's limit."""
+    return tx.connection.execute(_UNPARK_NOW, {"now": tx.now}).rowcount

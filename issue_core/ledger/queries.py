@@ -1,0 +1,236 @@
+"""Reading tasks. Nothing here writes, and nothing here reads more than what it gives back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import Any
+
+from issue_core.errors import NotFound, UsageError
+from issue_core.ledger import facets
+from issue_core.task import OUTCOMES, STATES, Priority, Remote, SourceType, Spec, Task, TaskState
+
+_COLUMNS = """
+    seq, event_id, state, title, description, target_repo, priority, labels, due_in_days, source_type, source_id,
+    activity_definition_id, due_date, extra, created_at, updated_at, sightings, backend, attempts, next_attempt_at,
+    in_doubt_since, last_error, remote_id, remote_url, remote_project, synced_at, transport, transport_detail
+"""
+
+_TASK = f"SELECT {_COLUMNS} FROM tasks WHERE seq = :seq"  # noqa: S608 - the columns are a constant above
+
+# One condition a filter; only those that are asked for stand in the query.
+_CONDITIONS = {
+    "state": "state = :state",
+    "repo": "target_repo = :repo",
+    "priority": "priority = :priority",
+    "label": "labels <> '[]'",
+    "source": "source_id = :source",
+    "source_type": "source_type = :source_type",
+    "backend": "backend = :backend",
+    "in_doubt": "in_doubt_since IS NOT NULL",
+    "created_since": "created_at >= :created_since",
+    "created_until": "created_at < :created_until",
+    "after": "seq > :after",
+}
+
+_BY_PREFIX = "SELECT seq, event_id FROM tasks WHERE event_id >= :low AND event_id < :high ORDER BY event_id LIMIT 6"
+
+_BY_STATE = "SELECT state, sum(n) FROM tallies GROUP BY state"
+_BY_BACKEND = "SELECT backend, state, sum(n) FROM tallies GROUP BY backend, state HAVING sum(n) > 0"
+_BY_REPO = "SELECT target_repo, state, sum(n) FROM tallies GROUP BY target_repo, state HAVING sum(n) > 0"
+_RECEIVED = "SELECT outcome, sum(n) FROM received GROUP BY outcome"
+_REPOS_IN_STATE = "SELECT DISTINCT target_repo FROM tallies WHERE state = :state AND n > 0"
+_REPOS = "SELECT DISTINCT target_repo FROM tallies WHERE n > 0 ORDER BY target_repo"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which tasks: each field that is set narrows the choice. Times are as the ledger writes them."""
+
+    state: TaskState | None = None
+    repo: str | None = None
+    priority: Priority | None = None
+    label: str | None = None
+    source: str | None = None
+    source_type: SourceType | None = None
+    backend: str | None = None
+    in_doubt: bool | None = None
+    created_since: str | None = None
+    created_until: str | None = None
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counters: ``total`` is the sum of ``states``; ``received`` is by outcome; the rest by name, then state."""
+
+    total: int
+    states: dict[str, int]
+    received: dict[str, int]
+    backends: dict[str, dict[str, int]]
+    repos: dict[str, dict[str, int]]
+    oldest_pending_at: str | None
+
+
+def tasks(connection: sqlite3.Connection, chosen: Filter, *, limit: int | None, newest_first: bool) -> Iterator[Task]:
+    """The chosen tasks by falling or rising ``seq``, at most ``limit``, read as they are asked for."""
+    found = _matching(connection, chosen, newest_first)
+    return found if limit is None else islice(found, limit)
+
+
+def _matching(connection: sqlite3.Connection, chosen: Filter, newest_first: bool) -> Iterator[Task]:
+    asked = {name: getattr(chosen, name) for name in chosen.__slots__ if getattr(chosen, name) not in (None, False)}
+    label = None if chosen.label is None else chosen.label.casefold()
+    where = " AND ".join(_CONDITIONS[name] for name in asked) or "true"
+    order = "DESC" if newest_first else "ASC"
+    for low, high in facets.ranges(connection, asked, newest_first=newest_first):
+        query = f"SELECT {_COLUMNS} FROM tasks WHERE seq BETWEEN :low AND :high AND {where} ORDER BY seq {order}"  # noqa: S608 - constants
+        for row in connection.execute(query, {**asked, "low": low, "high": high}):
+            task = _from_row(row)
+            if label is None or any(label == own.casefold() for own in task.labels):
+                yield task
+
+
+def task(connection: sqlite3.Connection, seq: int) -> Task:
+    """Task ``seq``.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = connection.execute(_TASK, {"seq": seq}).fetchone()
+    if row is None:
+        raise NotFound(f"no task {seq} in the ledger", hint="issue list shows what is there.")
+    return _from_row(row)
+
+
+def find(connection: sqlite3.Connection, wanted: str) -> int:
+    """The ``seq`` of the task that a person means by an event ID, the beginning of one, or (digits alone) its seq.
+
+    Raises:
+        NotFound: no task has it.
+        UsageError: several have it, or it is too short to tell.
+    """
+    if wanted.isascii() and wanted.isdigit():
+        # Digits alone are a seq; where no task has it, or it cannot be one, they may begin an event ID.
+        if len(wanted) < 19 and connection.execute("SELECT 1 FROM tasks WHERE seq = ?", (int(wanted),)).fetchone():
+            return int(wanted)
+        if len(wanted) < 8:
+            raise NotFound(f"no task {wanted} in the ledger", hint="issue list shows what is there.")
+    prefix = _as_prefix(wanted)
+    if len(prefix) < 4:
+        raise UsageError(
+            f"{wanted!r} is too short for an event ID", hint="Give at least 4 characters of it, or the seq."
+        )
+    found = connection.execute(_BY_PREFIX, {"low": prefix, "high": prefix + "\U0010ffff"}).fetchall()
+    if not found:
+        raise NotFound(f"no task with an event ID {wanted!r}", hint="issue list shows what is there.")
+    if len(found) > 1:
+        shown = ", ".join(event_id for _, event_id in found[:5]) + (", …" if len(found) > 5 else "")
+        raise UsageError(f"{wanted!r} could be any of {shown}", hint="Give more characters of it.")
+    seq: int = found[0][0]
+    return seq
+
+
+def _as_prefix(wanted: str) -> str:
+    """The beginning of an event ID as the ledger spells it, from any usual spelling of a UUID."""
+    bare = wanted.lower().removeprefix("urn:uuid:").strip("{}")
+    if "-" in bare:
+        return bare
+    cuts = (0, 8, 12, 16, 20, 32)
+    parts = [bare[start:end] for start, end in pairwise(cuts)]
+    return "-".join(part for part in parts if part)
+
+
+def counts(connection: sqlite3.Connection) -> Counts:
+    """Every counter, kept up to date by each write, so that reading them takes the same time whatever their size."""
+    states = dict.fromkeys(STATES, 0) | dict(connection.execute(_BY_STATE))
+    oldest = next(tasks(connection, Filter(state="pending"), limit=1, newest_first=False), None)
+    return Counts(
+        sum(states.values()),
+        states,
+        dict.fromkeys(OUTCOMES, 0) | dict(connection.execute(_RECEIVED)),
+        _nested(connection.execute(_BY_BACKEND)),
+        _nested(connection.execute(_BY_REPO)),
+        None if oldest is None else oldest.created_at,
+    )
+
+
+def _nested(rows: Iterator[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
+    nested: dict[str, dict[str, int]] = {}
+    for name, state, n in rows:
+        nested.setdefault(name, {})[state] = n
+    return nested
+
+
+def repos(connection: sqlite3.Connection) -> list[str]:
+    """Each ``target_repo`` that some task names."""
+    return [row[0] for row in connection.execute(_REPOS)]
+
+
+def repos_in(connection: sqlite3.Connection, state: TaskState) -> list[str]:
+    """Each ``target_repo`` that has a task in ``state``."""
+    return [row[0] for row in connection.execute(_REPOS_IN_STATE, {"state": state})]
+
+
+def spec_of(task: Task) -> Spec:
+    """What the emitter asked for, as the ledger kept it."""
+    return Spec(
+        task.event_id,
+        task.title,
+        task.description,
+        task.target_repo,
+        task.priority,
+        task.labels,
+        task.due_in_days,
+        task.source_type,
+        task.source_id,
+        task.activity_definition_id,
+        task.extra or None,
+    )
+
+
+def _from_row(row: tuple[Any, ...]) -> Task:
+    (
+        seq, event_id, state, title, description, target_repo, priority, labels, due_in_days, source_type, source_id,
+        activity_definition_id, due_date, extra, created_at, updated_at, sightings, backend, attempts,
+        next_attempt_at, in_doubt_since, last_error, remote_id, remote_url, remote_project, synced_at, transport,
+        detail,
+    ) = row  # fmt: skip
+    return Task(
+        seq,
+        event_id,
+        state,
+        title,
+        description,
+        target_repo,
+        priority,
+        json.loads(labels),
+        due_in_days,
+        source_type,
+        source_id,
+        activity_definition_id,
+        due_date,
+        json.loads(extra) if extra else {},
+        created_at,
+        updated_at or created_at,
+        json.loads(sightings) if sightings else {transport: 1},
+        backend,
+        attempts,
+        next_attempt_at,
+        in_doubt_since,
+        last_error,
+        None if remote_id is None else Remote(remote_id, remote_url, remote_project, synced_at),
+        {
+            "triggering_event_id": event_id,
+            "source_type": source_type,
+            "source_id": source_id,
+            "activity_definition_id": activity_definition_id,
+            "target_repo": target_repo,
+            "transport": transport,
+            "received_at": created_at,
+            **(json.loads(detail) if detail else {}),
+        },
+    )

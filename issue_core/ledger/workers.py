@@ -1,0 +1,60 @@
+"""Who is alive: each process that syncs holds an OS lock on a file of its own beside the ledger.
+
+The kernel lets go of the lock when the process ends, whatever ends it, so nobody has to guess from the time
+whether the owner of a lease still works.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from issue_core.ledger.connection import translated
+
+
+@contextmanager
+def enlisted(ledger: Path) -> Iterator[str]:
+    """Be a worker of ``ledger`` for as long as the block lasts. Gives the worker's ID, which is never used again.
+
+    Raises:
+        LedgerError: the folder beside the ledger cannot be written.
+    """
+    worker = secrets.token_hex(8)
+    with translated(ledger):
+        folder = _folder(ledger)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / worker, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield worker
+    finally:
+        with suppress(FileNotFoundError):
+            (folder / worker).unlink()
+        os.close(descriptor)
+
+
+def is_alive(ledger: Path, worker: str) -> bool:
+    """Whether the process behind ``worker`` still runs. What a dead one left behind is removed."""
+    path = _folder(ledger) / worker
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _folder(ledger: Path) -> Path:
+    return ledger.with_name(ledger.name + ".workers")
