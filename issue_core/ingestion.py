@@ -116,18 +116,18 @@ def _as_document(given: Document | bytes | str) -> Document:
 
 
 def _receipts(tx: Transaction, judged: list[Accepted | Rejected], transport: Transport) -> Iterator[Receipt]:
-    accepted = [item for item in judged if isinstance(item, Accepted)]
-    stored = iter(tasks.store(tx, accepted, transport))
+    stored = iter(tasks.store(tx, [item for item in judged if isinstance(item, Accepted)], transport))
     for item in judged:
         if isinstance(item, Rejected):
             yield _invalid(tx, item, transport)
             continue
-        seq, state, digest, created = next(stored)
+        document, spec, digest, warnings = item
+        seq, state, stored_digest, created = next(stored)
         if created:
-            yield Receipt("created", item.spec.event_id, seq, state, item.warnings, place=item.document.place)
-        elif digest == item.digest or _is_duplicate(tx, seq, item):
+            yield Receipt("created", spec.event_id, seq, state, warnings, None, (), document.place)
+        elif stored_digest == digest or _is_duplicate(tx, seq, item):
             tasks.sight(tx, seq, transport)
-            yield Receipt("duplicate", item.spec.event_id, seq, state, item.warnings, place=item.document.place)
+            yield Receipt("duplicate", spec.event_id, seq, state, warnings, None, (), document.place)
         else:
             yield _conflict(tx, seq, item, transport)
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError, to_json
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from issue_core.task import Accepted, Document, FieldProblem, Priority, Rejected, SourceType, Spec
 
@@ -132,7 +132,7 @@ def _accepted_at_once(document: Document) -> Accepted | None:
         return None
     if spec.__pydantic_extra__ or not _gives_each_key_once(document.raw, len(spec.__pydantic_fields_set__)):
         return None
-    if len(spec.labels) > 1 and len(_as_a_set(tuple(spec.labels))) < len(spec.labels):
+    if len(spec.labels) > 1 and _as_a_set(tuple(spec.labels))[0] < len(spec.labels):
         return None
     return _accepted(document, spec, None)
 
@@ -176,36 +176,36 @@ def _accepted(document: Document, spec: TaskSpec, extra: dict[str, Any] | None) 
 def digest(spec: Spec) -> bytes:
     """SHA-256 of the canonical form: what two TaskSpecs share when they ask for the same thing.
 
+    The form is each field's name and value, sorted by name, all of them parted by NUL, which no field can hold.
     Fields at their default are left out, so that a field which a later release adds changes no digest of today;
-    labels count as a set, whatever their case and order; keys are sorted.
+    labels count as a set, whatever their case; unknown fields come last, as JSON with sorted keys.
     """
-    form: dict[str, Any] = {}
+    form = ""
     if spec.activity_definition_id is not None:
-        form["activity_definition_id"] = spec.activity_definition_id
+        form = f"activity_definition_id\0{spec.activity_definition_id}\0"
     if spec.description:
-        form["description"] = spec.description
+        form += f"description\0{spec.description}\0"
     if spec.due_in_days is not None:
-        form["due_in_days"] = spec.due_in_days
+        form += f"due_in_days\0{spec.due_in_days}\0"
     if spec.labels:
-        form["labels"] = _as_a_set(tuple(spec.labels))
+        form += f"labels\0{_as_a_set(tuple(spec.labels))[1]}\0"
     if spec.priority != "medium":
-        form["priority"] = spec.priority
-    form["source_id"] = spec.source_id
-    form["source_type"] = spec.source_type
-    form["target_repo"] = spec.target_repo
-    form["title"] = spec.title
-    form["triggering_event_id"] = spec.event_id
+        form += f"priority\0{spec.priority}\0"
+    form += (
+        f"source_id\0{spec.source_id}\0source_type\0{spec.source_type}\0target_repo\0{spec.target_repo}\0"
+        f"title\0{spec.title}\0triggering_event_id\0{spec.event_id}"
+    )
     if spec.extra:
-        canonical = json.dumps(form | spec.extra, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-    else:
-        canonical = to_json(form)
-    return hashlib.sha256(canonical).digest()
+        form += "\0" + json.dumps(spec.extra, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(form.encode()).digest()
 
 
 # An emitter gives the same few sets of labels again and again.
 @lru_cache(maxsize=1024)
-def _as_a_set(labels: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted({label.casefold() for label in labels}))
+def _as_a_set(labels: tuple[str, ...]) -> tuple[int, str]:
+    """How many different labels these are, and what every spelling of the set has in common."""
+    folded = {label.casefold() for label in labels}
+    return len(folded), "\n".join(sorted(folded))
 
 
 def as_document(spec: Spec) -> dict[str, Any]:

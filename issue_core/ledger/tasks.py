@@ -99,22 +99,17 @@ def _rows(
         for _, spec, _, _ in accepted
         if (days := spec.due_in_days) is not None
     }
+    tail = (state, transport, tx.now, tx.run)
     return [
         (
             *spec[:5],
             _labels(tuple(spec.labels)),
-            spec.due_in_days,
-            spec.source_type,
-            spec.source_id,
-            spec.activity_definition_id,
+            *spec[6:10],
             _to_json(spec.extra) if spec.extra else None,
             digest,
             due[spec.due_in_days],
             _to_json(document.meta) if document.meta else None,
-            state,
-            transport,
-            tx.now,
-            tx.run,
+            *tail,
         )
         for document, spec, digest, _ in accepted
     ]

@@ -1,0 +1,162 @@
+"""``issue config``: write a first configuration file, show what is in force, try it out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from issue_core.backends.base import Finding
+    from issue_core.config import Place, Settings
+
+app = typer.Typer(help="Write, show and check the configuration.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+@app.command()
+def init(json: Json = False) -> None:
+    """Write a first configuration file that explains each key. Never overwrites one.
+
+    It is written to where the configuration is read from: --config, else ISSUE_CORE_CONFIG, else the user's
+    configuration folder.
+    """
+    from issue_core.config.starter import write_starter
+
+    path = _place().path
+    write_starter(path)
+    if json:
+        _print_json({"path": str(path)})
+    else:
+        _print(f"wrote {path}")
+
+
+@app.command()
+def show(json: Json = False) -> None:
+    """Show every setting in force and where it comes from. No secret is shown, only its place.
+
+    The text is TOML: it can be a configuration file itself.
+    """
+    from issue_core.config.showing import effective
+
+    settings = _load()
+    shown = list(effective(settings))
+    if json:
+        values = {each.key: {"value": each.value, "origin": each.origin} for each in shown}
+        _print_json({"file": settings.file and str(settings.file), "settings": values})
+        return
+    _print(f"# {_file_text(settings)}")
+    for each in shown:
+        _print(each.to_toml())
+
+
+@app.command()
+def check(json: Json = False) -> None:
+    """Read the file, fetch each secret, and see whether each backend is ready. Nothing is created.
+
+    Ends with 0 when all is well, with 3 when something is not, with 2 when the file itself is wrong.
+    """
+    settings = _load()
+    well = True
+    for backend, finding in findings(settings):
+        well = well and finding.ok
+        _print_finding(backend, finding, json=json)
+    if not well:
+        raise typer.Exit(3)
+
+
+def findings(settings: Settings) -> Iterator[tuple[str | None, Finding]]:
+    """What was found, each with the name of the backend that it is about, if it is about one."""
+    from issue_core.backends.base import Finding
+
+    yield None, Finding(ok=True, what=_file_text(settings))
+    if settings.file and settings.file.stat().st_mode & 0o002:
+        # It names commands that are run to fetch secrets: who may write to it may run anything.
+        hint = f"take that right away: chmod o-w {settings.file}"
+        yield None, Finding(ok=False, what=f"anybody may write to {settings.file}", hint=hint)
+    for name in settings.backends:
+        secrets = list(secret_findings(settings, name))
+        yield from ((name, finding) for finding in secrets)
+        if all(finding.ok for finding in secrets):
+            yield from ((name, finding) for finding in _backend_findings(settings, name))
+
+
+def secret_findings(settings: Settings, name: str) -> Iterator[Finding]:
+    """Whether each secret of the backend ``name`` can be had."""
+    from issue_core.backends.base import Finding
+    from issue_core.config.secret import Secret
+    from issue_core.errors import ConfigError
+
+    for secret in settings.backends[name].options.values():
+        if isinstance(secret, Secret):
+            try:
+                secret.resolve()
+            except ConfigError as error:
+                yield Finding(ok=False, what=error.message, hint=error.hint)
+            else:
+                yield Finding(ok=True, what=f"{secret.key}: there, from {secret}")
+
+
+def _backend_findings(settings: Settings, name: str) -> Iterator[Finding]:
+    from issue_core.backends import open_backend
+    from issue_core.backends.base import Finding
+    from issue_core.errors import IssueCoreError
+
+    try:
+        backend = open_backend(
+            settings.backends[name], home=settings.ledger.parent, request_timeout=settings.sync.request_timeout
+        )
+        try:
+            yield from backend.check()
+        finally:
+            backend.close()
+    except IssueCoreError as error:
+        yield Finding(ok=False, what=error.message, hint=error.hint)
+
+
+def _place() -> Place:
+    import os
+
+    from issue_core.config import config_place
+
+    return config_place(None, os.environ)
+
+
+def _load() -> Settings:
+    import os
+
+    from issue_core import backends
+    from issue_core.config import BackendTypes, load
+
+    return load(config=None, ledger=None, environ=os.environ, backends=BackendTypes(backends.keys_of, backends.types))
+
+
+def _file_text(settings: Settings) -> str:
+    if settings.file:
+        return f"configuration file {settings.file}"
+    return f"no configuration file at {_place().path}; the defaults hold"
+
+
+def _print_finding(backend: str | None, finding: Finding, *, json: bool) -> None:
+    if json:
+        _print_json({"ok": finding.ok, "backend": backend, "what": finding.what, "hint": finding.hint})
+        return
+    about = f"{backend}: " if backend else ""
+    _print(f"{'ok' if finding.ok else 'not ok'}: {about}{finding.what}")
+    if finding.hint and not finding.ok:
+        _print(f"  hint: {finding.hint}")
+
+
+def _print(line: str) -> None:
+    from issue_core.cli.output import escape
+
+    typer.echo(escape(line))
+
+
+def _print_json(value: dict[str, object]) -> None:
+    import json
+
+    typer.echo(json.dumps(value))

@@ -1,0 +1,131 @@
+"""Every key of the configuration file as data: the one table behind validation, ``issue config show`` and the docs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from issue_core.config.settings import LOCAL, BackendSettings, IngestSettings, SyncSettings
+
+Kind = Literal[
+    "text",
+    "flag",
+    "count",
+    "seconds",
+    "duration",
+    "pair of seconds",
+    "path",
+    "list of text",
+    "table of text",
+    "secret",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its dotted name (``NAME`` stands for a backend's), its kind, its default and what it means.
+
+    ``default`` is None where there is no fixed one; ``otherwise`` says it in words, for the reference. A number must
+    be ``least`` or more, and more than ``above``. ``only`` lists the values that a text may have, or a table's names.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    meaning: str
+    otherwise: str = ""
+    least: float = 0
+    above: float = -1
+    only: tuple[str, ...] = ()
+
+
+_SYNC = SyncSettings()
+_INGEST = IngestSettings()
+_BACKEND = BackendSettings(LOCAL, LOCAL)
+_TRACKER = "the tracker's own"
+
+KEYS: tuple[Key, ...] = (
+    Key("ledger", "path", None, "The ledger: one SQLite file.", "`ledger.db` in the user's data folder"),
+    Key("default_backend", "text", LOCAL, "The backend of tasks that no route matches."),
+    Key("routes", "table of text", {}, "Pattern on `target_repo` → backend; the first that matches, from the top."),
+    Key("sync.request_timeout", "seconds", _SYNC.request_timeout, "One request, from first byte to last.", above=0),
+    Key("sync.lease", "seconds", _SYNC.lease, "A task is one worker's for so long; more than `sync.request_timeout`."),
+    Key(
+        "sync.backoff",
+        "pair of seconds",
+        _SYNC.backoff,
+        "First and longest wait between tries of one task; it doubles in between, with jitter.",
+    ),
+    Key(
+        "sync.max_attempts",
+        "count",
+        _SYNC.max_attempts,
+        "Tries that failed or proved absent before a task needs a person.",
+        least=1,
+    ),
+    Key("ingest.max_document", "count", _INGEST.max_document, "The largest TaskSpec that is taken, in bytes.", least=1),
+    Key("backends.NAME.type", "text", None, "Which kind of tracker it is.", "must be set; `local` for `local`"),
+    Key("backends.NAME.max_in_flight", "count", None, "Requests at the same time.", _TRACKER, least=1),
+    Key("backends.NAME.min_interval", "seconds", None, "Time between two creates.", _TRACKER),
+    Key(
+        "backends.NAME.settle",
+        "seconds",
+        None,
+        "How long after `sync.request_timeout` a request that was cut off may still take effect.",
+        _TRACKER,
+    ),
+    Key("backends.NAME.looks", "count", None, "How often an absence is asked for.", _TRACKER, least=1),
+    Key("backends.NAME.look_interval", "seconds", None, "Time between two such looks.", _TRACKER),
+    Key(
+        "backends.NAME.lookup",
+        "text",
+        _BACKEND.lookup,
+        "When an issue is looked for before a create: `in-doubt`, or `always` where several ledgers feed the tracker.",
+        only=("in-doubt", "always"),
+    ),
+    Key(
+        "backends.NAME.lookup_back",
+        "duration",
+        _BACKEND.lookup_back,
+        'How far back `lookup = "always"` looks.',
+        '`"7d"`',
+        above=0,
+    ),
+    Key(
+        "backends.NAME.accounts",
+        "list of text",
+        _BACKEND.accounts,
+        "Accounts whose marked issues may be adopted, beside our own.",
+    ),
+    Key("backends.NAME.projects", "table of text", {}, "`target_repo` → the tracker's project."),
+    Key(
+        "backends.NAME.priorities",
+        "table of text",
+        {},
+        "`high`, `medium` or `low` → the tracker's own name for it.",
+        only=("high", "medium", "low"),
+    ),
+)
+
+BACKEND = "backends.NAME."
+"""How the names of the keys begin that every backend takes."""
+
+
+def section(prefix: str) -> dict[str, Key]:
+    """The keys right under ``prefix`` (``""``, ``"sync."``, …), by their last part."""
+    return {
+        key.name.removeprefix(prefix): key
+        for key in KEYS
+        if key.name.startswith(prefix) and "." not in key.name.removeprefix(prefix)
+    }
+
+
+def dotted(*parts: str) -> str:
+    """The parts as TOML writes them in one dotted key: a part that is no bare key stands in quotes."""
+    return ".".join(
+        part if _bare(part) else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"' for part in parts
+    )
+
+
+def _bare(part: str) -> bool:
+    return part.isascii() and part.replace("-", "").replace("_", "").isalnum()
