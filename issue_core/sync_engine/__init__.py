@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import wait
 from contextlib import closing
 from functools import partial
 
@@ -24,6 +25,9 @@ from issue_core.sync_engine.results import Result, Summary
 __all__ = ["Choice", "Result", "Summary", "sync"]
 
 Tell = Callable[[Result], None]
+
+LAST_MOMENT = 0.7
+"""Seconds that an interrupted run gives to what is under way."""
 
 
 def sync(
@@ -93,7 +97,9 @@ def _run(routes: Plan, ledger: Ledger, summary: Summary, tell: Tell, stop: threa
         try:
             _drain(results, len(running), tell)
         except BaseException:
+            # What is under way gets a moment to be written down; the rest stays in doubt.
             stop.set()
+            wait(running, timeout=LAST_MOMENT)
             raise
         met_others = [future.result() for future in running]
         summary.others_at_work = any(met_others)

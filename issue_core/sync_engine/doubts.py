@@ -174,9 +174,11 @@ def _give_up(desk: Desk, doubts: Sequence[Doubt], target: Target, error: Backend
         blocked = desk.park_for(tx, error, target)
         for doubt in doubts:
             outbox.end_look(tx, doubt.waiting.seq, owner=desk.worker)
+    again = desk.ledger.clock.now() + desk.back_off(0)
+    why = blocked or Blocked(f"in doubt, and could not be looked for: {error.message}", again, parked=False)
     for doubt in doubts:
         desk.budget.give_back()
-        desk.defer(doubt.waiting, blocked or Blocked(f"in doubt, and could not be looked for: {error.message}", None))
+        desk.defer(doubt.waiting, why)
 
 
 def _write_down(desk: Desk, doubts: Sequence[Doubt], found: dict[str, list[Issue]], account: str) -> None:

@@ -1,0 +1,173 @@
+"""``issue sync``: what is due becomes issues."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from issue_core.cli.group import examples, new_app
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from threading import Event
+
+    from issue_core.sync_engine import Result, Summary
+
+app = new_app()
+
+
+@app.command(
+    epilog=examples(
+        "issue sync",
+        "issue sync --dry-run --repo 'acme/*'",
+        "issue sync --wait --json",
+        "issue sync --watch 60",
+    )
+)
+def sync(
+    backend: Annotated[str | None, typer.Option("--backend", help="Only tasks that go to this backend.")] = None,
+    repo: Annotated[
+        str | None, typer.Option("--repo", metavar="GLOB", help="Only tasks whose target_repo matches.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take at most so many tasks in hand.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Go on until nothing is due or in doubt, and only what is parked is left.")
+    ] = False,
+    watch: Annotated[
+        float | None, typer.Option("--watch", metavar="SECONDS", min=0.1, help="Run again, so often, until stopped.")
+    ] = None,
+    json: JsonOption = False,
+    ledger: LedgerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make one pass over what is due: each task becomes one issue.
+
+    What waits (for a limit, a back-off, a doubt or a backend that is down) is no failure. Ends with 3 when a task
+    failed, or a backend or project is parked for its credentials or a refusal.
+    """
+    from issue_core.cli import context
+    from issue_core.errors import UsageError
+    from issue_core.sync_engine import Choice, repeat
+    from issue_core.sync_engine import sync as one_pass
+
+    if (watch is not None) + wait + dry_run > 1:
+        raise UsageError("--dry-run, --wait and --watch exclude each other")
+    settings = context.settings(config, ledger)
+    choice = Choice(backend, repo, limit)
+    report = _Report(as_json=json, dry_run=dry_run)
+    with context.open_ledger(settings) as store, _stopped_by_sigterm() as stop, report:
+        if watch is not None:
+            gc.enable()  # this one lives long
+            repeat.watch(
+                store, settings, every=watch, choice=choice, tell=report.tell, ended=report.end_of_pass, stop=stop
+            )
+            return
+        if wait:
+            summary = repeat.until_done(store, settings, choice=choice, tell=report.tell, stop=stop)
+        else:
+            summary = one_pass(store, settings, choice=choice, dry_run=dry_run, tell=report.tell, stop=stop)
+    report.end(summary)
+    if summary.needs_a_person:
+        raise typer.Exit(3)
+
+
+class _Report:
+    """Says what happens as it happens, and at the end what waits, for which limit, and until when."""
+
+    def __init__(self, *, as_json: bool, dry_run: bool) -> None:
+        self._as_json = as_json
+        self._dry_run = dry_run
+        self._counts: dict[str, int] = {}
+        self._header_is_due = dry_run and not as_json
+
+    def __enter__(self) -> _Report:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            from issue_core.cli import output
+
+            output.message(f"issue: interrupted after {_in_words(self._counts)}; what was under way stays in doubt")
+
+    def tell(self, result: Result) -> None:
+        """Say what became of one task."""
+        from issue_core.cli import output
+
+        self._counts[result.result] = self._counts.get(result.result, 0) + 1
+        if self._as_json:
+            output.json_line(result.to_json())
+        elif self._dry_run:
+            self._plan_line(result)
+        elif result.result == "failed":
+            output.message(f"failed: task {result.seq} ({result.event_id}) at {result.backend}: {result.error}")
+
+    def _plan_line(self, result: Result) -> None:
+        from issue_core.cli import output
+        from issue_core.task import to_text
+
+        if self._header_is_due:
+            output.row(("seq", "event_id", "backend", "result", "reason", "until"))
+            self._header_is_due = False
+        until = result.until and to_text(result.until)
+        output.row((result.seq, result.event_id, result.backend, result.result, result.reason, until))
+
+    def end_of_pass(self, summary: Summary) -> None:
+        """Say how one pass of many went, if anything happened in it."""
+        if summary.counts:
+            self.end(summary)
+
+    def end(self, summary: Summary) -> None:
+        """Say how it went."""
+        from issue_core.cli import output
+
+        if self._as_json:
+            output.flush()
+            return
+        output.line(("dry run: " if self._dry_run else "") + _in_words(summary.counts))
+        for text in _waits(summary):
+            output.line(text)
+        output.flush()
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    known = {
+        "created": "created",
+        "adopted": "adopted",
+        "planned": "planned",
+        "failed": "failed",
+        "deferred": "waiting",
+    }
+    parts = [f"{counts[name]} {word}" for name, word in known.items() if counts.get(name)]
+    return ", ".join(parts) or "nothing was due"
+
+
+def _waits(summary: Summary) -> Iterator[str]:
+    """One line for each thing that tasks wait for: how many, where, why, until when."""
+    from issue_core.task import to_text
+
+    for (backend, reason), (n, until) in sorted(summary.waits.items()):
+        when = f", the first until {to_text(until)}" if until else ""
+        yield f"  {n} at {backend}: {reason}{when}"
+    told = {backend for backend, _ in summary.waits}
+    for parked in summary.parked:
+        if parked.backend not in told:
+            yield f"  {parked.backend} {parked.project} is parked until {to_text(parked.until)}: {parked.reason}"
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[Event]:
+    """An event that SIGTERM sets: what is under way is finished and written down, then the command ends."""
+    import signal
+    import threading
+
+    stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
