@@ -15,6 +15,7 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@$(BIN)/python -m compileall -q issue_core
 	@touch $@
 
 demo: $(READY)  ## TaskSpecs in, Markdown issues out: see it work
@@ -33,6 +34,7 @@ check: $(READY)  ## lint, format, types, the house's import rules
 	@$(BIN)/lint-imports --no-cache
 
 bench: $(READY)  ## each speed promise as a ratio against a baseline
+	@$(BIN)/python -m compileall -q issue_core
 	$(BIN)/python -m bench
 
 fmt: $(READY)  ## format and mend what ruff can mend

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from issue_core.cli import context, output
+from issue_core.cli.group import Group, examples, new_app
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from issue_core.backends.base import Finding
-    from issue_core.config import Place, Settings
+    from issue_core.config import Settings
 
-app = typer.Typer(help="Write, show and check the configuration.", no_args_is_help=True)
+app = new_app(
+    cls=Group,
+    help="Write, show and check the configuration.",
+    epilog=examples("issue config init", "issue config show"),
+)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
-
-@app.command()
-def init(json: Json = False) -> None:
+@app.command(epilog=examples("issue config init", "issue config init --config ./issue-core.toml"))
+def init(json: JsonOption = False, config: ConfigOption = None) -> None:
     """Write a first configuration file that explains each key. Never overwrites one.
 
     It is written to where the configuration is read from: --config, else ISSUE_CORE_CONFIG, else the user's
@@ -26,40 +32,40 @@ def init(json: Json = False) -> None:
     """
     from issue_core.config.starter import write_starter
 
-    path = _place().path
+    path = context.config_place(config).path
     write_starter(path)
     if json:
-        _print_json({"path": str(path)})
+        output.json_line({"path": str(path)})
     else:
-        _print(f"wrote {path}")
+        output.line(f"wrote {path}")
 
 
-@app.command()
-def show(json: Json = False) -> None:
+@app.command(epilog=examples("issue config show", "issue config show --json | jq .settings.ledger"))
+def show(json: JsonOption = False, ledger: LedgerOption = None, config: ConfigOption = None) -> None:
     """Show every setting in force and where it comes from. No secret is shown, only its place.
 
     The text is TOML: it can be a configuration file itself.
     """
     from issue_core.config.showing import effective
 
-    settings = _load()
+    settings = context.settings(config, ledger)
     shown = list(effective(settings))
     if json:
         values = {each.key: {"value": each.value, "origin": each.origin} for each in shown}
-        _print_json({"file": settings.file and str(settings.file), "settings": values})
+        output.json_line({"file": settings.file and str(settings.file), "settings": values})
         return
-    _print(f"# {_file_text(settings)}")
+    output.line(f"# {_file_text(settings)}")
     for each in shown:
-        _print(each.to_toml())
+        output.line(each.to_toml())
 
 
-@app.command()
-def check(json: Json = False) -> None:
+@app.command(epilog=examples("issue config check", "issue config check --config ./issue-core.toml"))
+def check(json: JsonOption = False, ledger: LedgerOption = None, config: ConfigOption = None) -> None:
     """Read the file, fetch each secret, and see whether each backend is ready. Nothing is created.
 
     Ends with 0 when all is well, with 3 when something is not, with 2 when the file itself is wrong.
     """
-    settings = _load()
+    settings = context.settings(config, ledger)
     well = True
     for backend, finding in findings(settings):
         well = well and finding.ok
@@ -117,46 +123,17 @@ def _backend_findings(settings: Settings, name: str) -> Iterator[Finding]:
         yield Finding(ok=False, what=error.message, hint=error.hint)
 
 
-def _place() -> Place:
-    import os
-
-    from issue_core.config import config_place
-
-    return config_place(None, os.environ)
-
-
-def _load() -> Settings:
-    import os
-
-    from issue_core import backends
-    from issue_core.config import BackendTypes, load
-
-    return load(config=None, ledger=None, environ=os.environ, backends=BackendTypes(backends.keys_of, backends.types))
-
-
 def _file_text(settings: Settings) -> str:
     if settings.file:
         return f"configuration file {settings.file}"
-    return f"no configuration file at {_place().path}; the defaults hold"
+    return f"no configuration file at {context.config_place(None).path}; the defaults hold"
 
 
 def _print_finding(backend: str | None, finding: Finding, *, json: bool) -> None:
     if json:
-        _print_json({"ok": finding.ok, "backend": backend, "what": finding.what, "hint": finding.hint})
+        output.json_line({"ok": finding.ok, "backend": backend, "what": finding.what, "hint": finding.hint})
         return
     about = f"{backend}: " if backend else ""
-    _print(f"{'ok' if finding.ok else 'not ok'}: {about}{finding.what}")
+    output.line(f"{'ok' if finding.ok else 'not ok'}: {about}{finding.what}")
     if finding.hint and not finding.ok:
-        _print(f"  hint: {finding.hint}")
-
-
-def _print(line: str) -> None:
-    from issue_core.cli.output import escape
-
-    typer.echo(escape(line))
-
-
-def _print_json(value: dict[str, object]) -> None:
-    import json
-
-    typer.echo(json.dumps(value))
+        output.line(f"  hint: {finding.hint}")

@@ -90,9 +90,7 @@ class _Report:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is KeyboardInterrupt:
-            from issue_core.cli import output
-
-            output.message(f"issue: interrupted after {_in_words(self._counts)}; what was under way stays in doubt")
+            raise KeyboardInterrupt(f"{_in_words(self._counts)}; what was under way stays in doubt")
 
     def tell(self, result: Result) -> None:
         """Say what became of one task."""

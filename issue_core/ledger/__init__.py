@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from issue_core.clock import Clock
+from issue_core.ledger import schema
+from issue_core.ledger.commit import Commit, roll_back
 from issue_core.ledger.connection import connect_to_read, connect_to_write, translated
 from issue_core.task import to_text
 
 __all__ = ["Ledger", "Transaction"]
 
-RUN = secrets.token_hex(4)
+RUN = os.urandom(4).hex()
 """This process, in the history rows that it writes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """An open write transaction, as the functions of this package take it: one moment, one run, one commit."""
 
     connection: sqlite3.Connection
@@ -47,6 +47,7 @@ class Ledger:
         self.clock = clock or Clock()
         self.busy_timeout = busy_timeout
         self.run = run
+        self._commit: Commit | None = None
 
     def __enter__(self) -> Ledger:
         return self
@@ -57,11 +58,14 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close what is open. Everything that was promised is on the disk already."""
-        for name in ("_writer", "_reader"):
-            connection = self.__dict__.pop(name, None)
-            if connection is not None:
-                connection.close()
+        """Close what is open. Raises what :meth:`settle` raises."""
+        try:
+            self.settle()
+        finally:
+            for name in ("_writer", "_reader"):
+                connection = self.__dict__.pop(name, None)
+                if connection is not None:
+                    connection.close()
 
     def beside(self) -> Ledger:
         """The same ledger for another thread: connections of its own."""
@@ -75,6 +79,14 @@ class Ledger:
     def _reader(self) -> sqlite3.Connection:
         return connect_to_read(self.path, busy_timeout=self.busy_timeout)
 
+    def _connection_to_read(self) -> sqlite3.Connection:
+        reader = self.__dict__.get("_reader")
+        if reader is not None and not reader.in_transaction and schema.is_stand_in(reader):
+            # There was no ledger when it was opened; somebody may have made one since.
+            del self._reader
+            reader.close()
+        return self.__dict__.get("_writer") or self._reader
+
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """A short write transaction, committed to the disk when the block ends and rolled back when it raises.
@@ -84,17 +96,41 @@ class Ledger:
             LedgerFull: the disk or the quota is full; nothing of this transaction was stored.
             LedgerError: see the other subclasses.
         """
+        with self._transaction() as tx:
+            yield tx
+            tx.connection.execute("COMMIT")
+
+    @contextmanager
+    def write_behind(self) -> Iterator[Transaction]:
+        """:meth:`write`, but the commit still runs when the block has ended; :meth:`settle` waits for it.
+
+        Raises what :meth:`write` raises.
+        """
+        with self._transaction() as tx:
+            yield tx
+        self._commit = Commit(tx.connection)
+
+    def settle(self) -> None:
+        """Wait until what :meth:`write_behind` wrote is on the disk.
+
+        Raises what :meth:`write` raises, if it does not get there; then nothing of it was stored.
+        """
+        commit, self._commit = self._commit, None
+        if commit is not None:
+            with translated(self.path):
+                commit.wait()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        self.settle()
         connection = self._writer
         with translated(self.path):
             connection.execute("BEGIN IMMEDIATE")
             moment = self.clock.now()
             try:
                 yield Transaction(connection, moment, to_text(moment), self.run)
-                connection.execute("COMMIT")
             except BaseException:
-                # After some errors SQLite has rolled back already, and says so if it is asked again.
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                roll_back(connection)
                 raise
 
     @contextmanager
@@ -104,8 +140,9 @@ class Ledger:
         Raises:
             LedgerError: one of its subclasses.
         """
+        self.settle()
         with translated(self.path):
-            connection = self.__dict__.get("_writer") or self._reader
+            connection = self._connection_to_read()
             if connection.in_transaction:
                 yield connection
                 return
@@ -113,5 +150,4 @@ class Ledger:
             try:
                 yield connection
             finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                roll_back(connection)

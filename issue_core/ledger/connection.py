@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -33,7 +34,7 @@ def connect_to_write(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
     Raises:
         LedgerError: one of its subclasses; nothing was changed.
     """
-    with translated(path):
+    with opening(path):
         _refuse_what_is_no_file(path)
         _refuse_read_only(path)
         if not path.exists():
@@ -55,7 +56,7 @@ def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
     Raises:
         LedgerError: one of its subclasses.
     """
-    with translated(path):
+    with opening(path):
         _refuse_what_is_no_file(path)
         if not path.exists() or path.stat().st_size == 0:
             return schema.empty()
@@ -63,25 +64,35 @@ def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         try:
             return _checked(path, _open(uri, busy_timeout))
         except sqlite3.OperationalError as error:
-            # WAL wants its two files beside the ledger. Where they cannot be made, nobody is writing either.
-            if _name(error) not in ("SQLITE_READONLY_DIRECTORY", "SQLITE_CANTOPEN", "SQLITE_READONLY_CANTINIT"):
+            # WAL wants its two files beside the ledger. Where they cannot be made (the folder is read-only, the disk
+            # is full), nobody is writing either.
+            if not _name(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR_SHM")):
                 raise
+            _refuse_to_overlook_a_wal(path)
             return _checked(path, _open(uri + "&immutable=1", busy_timeout))
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system raise into the error that tells a person what to do."""
+    """Turn what SQLite raises into the error that tells a person what to do."""
     try:
         yield
     except sqlite3.Error as error:
         raise _as_ledger_error(path, error) from error
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """:func:`translated`, and the same for what the file system raises where the ledger's files are opened."""
+    try:
+        with translated(path):
+            yield
     except PermissionError as error:
         raise LedgerUnreachable(
             f"ledger {path}: permission denied ({error.filename})", hint="Check who owns the file and its folder."
         ) from error
     except OSError as error:
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(path) from error
         raise LedgerUnreachable(f"ledger {path}: {error.strerror or error}", hint="Check the path.") from error
 
@@ -155,14 +166,26 @@ def file_lock(path: Path) -> Iterator[None]:
 def _refuse_what_is_no_file(path: Path) -> None:
     if path.is_dir():
         raise NotALedger(f"ledger {path}: this is a folder", hint="Name a file in it, such as ledger.db.")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise LedgerUnreachable(f"ledger {path}: {path.parent} is a file, not a folder", hint="Check the path.")
     if path.exists() and not path.is_file():
         raise NotALedger(f"ledger {path}: this is no regular file", hint="Name a file, such as ledger.db.")
 
 
 def _refuse_read_only(path: Path) -> None:
     # A file without any write bit is meant to stay as it is, also for root, to whom the kernel would allow it.
-    if path.exists() and not path.stat().st_mode & 0o222:
+    if os.access(path, os.R_OK) and not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):
         raise _read_only(path)
+
+
+def _refuse_to_overlook_a_wal(path: Path) -> None:
+    # What was committed last may stand in it alone, and without the ledger's two files SQLite would not look there.
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        raise LedgerUnreachable(
+            f"ledger {path}: its newest tasks are in {wal.name}, which cannot be read where nothing can be written",
+            hint=f"Copy {path.name} and {wal.name} to a folder with room that you may write to, and read them there.",
+        )
 
 
 def _name(error: sqlite3.Error) -> str:
@@ -187,11 +210,18 @@ def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
             f"ledger {path}: it is damaged ({error})",
             hint=f"Copy the file and its -wal away first, then try: sqlite3 {path} .recover | sqlite3 mended.db",
         )
+    if name.startswith("SQLITE_CANTOPEN") and os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK):
+        return _read_only(path)
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
         return LedgerUnreachable(
             f"ledger {path}: it cannot be opened ({error})", hint="Check the path and who may read and write there."
         )
-    return LedgerError(f"ledger {path}: {error} ({name or 'no code'})")
+    return LedgerError(
+        f"ledger {path}: {error} ({name or 'no code'})",
+        hint="Look for a failing disk, a file size limit (ulimit -f) or a lost network drive; then try again."
+        if name.startswith("SQLITE_IOERR")
+        else None,
+    )
 
 
 def _disk_is_full(path: Path) -> bool:

@@ -35,9 +35,10 @@ _STREAK = """
 _STREAK_NOW = "SELECT unknown_streak FROM limits WHERE backend = :backend"
 _END_STREAK = "UPDATE limits SET unknown_streak = 0 WHERE backend = :backend AND unknown_streak > 0"
 
-# The attempt after which the window has room again: the n-th newest within it.
+# The attempt after which the window has room again: the n-th newest within it. What lies in the future was
+# written by a clock that has been set back since.
 _NTH_NEWEST = """
-    SELECT started_at FROM attempts WHERE backend = :backend AND started_at > :since
+    SELECT started_at FROM attempts WHERE backend = :backend AND started_at > :since AND started_at <= :now
     ORDER BY started_at DESC LIMIT 1 OFFSET :n
 """
 
@@ -46,9 +47,10 @@ _ALL_PARKED = "SELECT backend, project, code, reason, since, until, probes FROM 
 
 _PARK = """
     INSERT INTO parked (backend, project, code, reason, since, until, probes)
-    VALUES (:backend, :project, :code, :reason, :now, :until, 0)
+    VALUES (:backend, :project, :code, :reason, :now, :until, :probes)
     ON CONFLICT DO UPDATE SET
-        code = excluded.code, reason = excluded.reason, until = excluded.until, probes = probes + 1
+        code = excluded.code, reason = excluded.reason,
+        until = max(until, excluded.until), probes = max(probes, excluded.probes)
 """
 
 _UNPARK = "DELETE FROM parked WHERE backend = :backend AND project = :project"
@@ -87,23 +89,36 @@ class Parked:
 
 def wait(connection: sqlite3.Connection, backend: str, pace: Pace, now: datetime) -> Wait | None:
     """What the next create at ``backend`` has to wait for; ``None``: it may go at once."""
-    waits = [*_from_limits(connection, backend, pace, now), *_windows(connection, backend, pace, now)]
-    return max(waits, key=lambda w: w.until, default=None)
+    waits = [
+        limited(connection, backend, now),
+        _interval(connection, backend, pace.min_interval, now),
+        *_windows(connection, backend, pace, now),
+    ]
+    return max(filter(None, waits), key=lambda w: w.until, default=None)
 
 
-def _from_limits(connection: sqlite3.Connection, backend: str, pace: Pace, now: datetime) -> list[Wait]:
+def limited(connection: sqlite3.Connection, backend: str, now: datetime) -> Wait | None:
+    """The tracker's own limit, if it holds: until then it wants no request at all."""
+    _, until, reason = _standing(connection, backend)
+    if until is None or from_text(until) <= now:
+        return None
+    return Wait(f"the tracker's limit: {reason}", from_text(until))
+
+
+def _interval(connection: sqlite3.Connection, backend: str, min_interval: float, now: datetime) -> Wait | None:
+    next_free_at, _, _ = _standing(connection, backend)
+    if next_free_at is None or from_text(next_free_at) <= now:
+        return None
+    if from_text(next_free_at) > now + timedelta(seconds=min_interval):
+        # So far ahead it cannot be: the clock was set back, or the interval made shorter.
+        return None
+    return Wait(f"one create every {min_interval:g} s", from_text(next_free_at))
+
+
+def _standing(connection: sqlite3.Connection, backend: str) -> tuple[str | None, str | None, str | None]:
+    row: tuple[str | None, str | None, str | None] | None
     row = connection.execute(_STATE, {"backend": backend}).fetchone()
-    if row is None:
-        return []
-    next_free_at, limited_until, reason = row
-    waits = []
-    if next_free_at and (at := from_text(next_free_at)) > now:
-        # A clock that was set back must not stretch the wait beyond one interval.
-        at = min(at, now + timedelta(seconds=pace.min_interval))
-        waits.append(Wait(f"one create every {pace.min_interval:g} s", at))
-    if limited_until and (at := from_text(limited_until)) > now:
-        waits.append(Wait(f"the tracker's limit: {reason}", at))
-    return waits
+    return row or (None, None, None)
 
 
 def _windows(connection: sqlite3.Connection, backend: str, pace: Pace, now: datetime) -> list[Wait]:
@@ -111,8 +126,8 @@ def _windows(connection: sqlite3.Connection, backend: str, pace: Pace, now: date
     for most, span, name in ((pace.per_minute, 60, "minute"), (pace.per_hour, 3600, "hour")):
         if not most:
             continue
-        since = to_text(now - timedelta(seconds=span))
-        row = connection.execute(_NTH_NEWEST, {"backend": backend, "since": since, "n": most - 1}).fetchone()
+        window = {"since": to_text(now - timedelta(seconds=span)), "now": to_text(now)}
+        row = connection.execute(_NTH_NEWEST, {"backend": backend, "n": most - 1, **window}).fetchone()
         if row:
             waits.append(Wait(f"{most} creates in one {name}", from_text(row[0]) + timedelta(seconds=span)))
     return waits
@@ -156,10 +171,16 @@ def _parked(backend: str, project: str, code: str, reason: str, since: str, unti
     return Parked(backend, project, code, reason, from_text(since), from_text(until), probes)
 
 
-def park(tx: Transaction, backend: str, project: str, *, code: str, reason: str, until: datetime) -> None:
-    """Leave ``project`` (or the whole backend) alone until ``until``; parked already: one more vain probe."""
-    parameters = {"backend": backend, "project": project, "code": code, "reason": reason}
+def park(
+    tx: Transaction, backend: str, project: str, *, code: str, reason: str, until: datetime, probes: int = 0
+) -> Parked:
+    """Leave ``project`` (or the whole backend) alone until ``until``, after so many vain ``probes``.
+
+    What is parked already for longer stays so: several requests may meet the same end at once.
+    """
+    parameters = {"backend": backend, "project": project, "code": code, "reason": reason, "probes": probes}
     tx.connection.execute(_PARK, {**parameters, "now": tx.now, "until": to_text(until)})
+    return parked(tx.connection, backend)[project]
 
 
 def unpark(tx: Transaction, backend: str, project: str) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from issue_core.ledger import facets, history, queries
@@ -25,9 +25,11 @@ _PENDING = """
     FROM tasks WHERE seq BETWEEN :low AND :high AND state = 'pending' ORDER BY seq
 """
 
+# Without the hint SQLite walks the whole table by seq to find the few that are in doubt.
 _IN_DOUBT = """
     SELECT seq, event_id, target_repo, created_at, backend, attempts, next_attempt_at, in_doubt_since, last_error
-    FROM tasks WHERE in_doubt_since IS NOT NULL AND state = 'pending' AND seq > :after ORDER BY seq LIMIT :limit
+    FROM tasks INDEXED BY tasks_in_doubt
+    WHERE in_doubt_since IS NOT NULL AND state = 'pending' AND seq > :after ORDER BY seq LIMIT :limit
 """
 
 _BACKENDS_IN_DOUBT = "SELECT DISTINCT backend FROM tasks WHERE in_doubt_since IS NOT NULL AND state = 'pending'"
@@ -39,7 +41,7 @@ _OWNERS = "SELECT DISTINCT owner FROM leases WHERE owner <> :me"
 _TAKE_LEASE = "INSERT OR REPLACE INTO leases (seq, owner, attempt_id, until) VALUES (:seq, :owner, :attempt_id, :until)"
 _END_LEASE = "DELETE FROM leases WHERE seq = :seq AND owner = :owner AND attempt_id IS :attempt_id"
 _RENEW = "UPDATE leases SET until = :until WHERE owner = :owner AND seq IN (SELECT value FROM json_each(:seqs))"
-_FREE = "DELETE FROM leases WHERE owner = :owner OR until < :running"
+_FREE = "DELETE FROM leases WHERE owner = :owner OR until < :running RETURNING seq"
 
 _START = """
     INSERT INTO attempts (seq, backend, address, project, account, started_at, boot, running, look_after, run)
@@ -51,12 +53,19 @@ _DOUBT = """
     WHERE seq = :seq
 """
 
+_ROUTE = "UPDATE tasks SET backend = :backend, updated_at = :now WHERE seq = :seq"
+
 _END_ATTEMPT = "UPDATE attempts SET outcome = :outcome, ended_at = :now, error = :error WHERE id = :attempt_id"
 
 _UNSETTLED = """
     SELECT id, backend, address, project, account, started_at, boot, running, look_after, looks, outcome
     FROM attempts WHERE seq = :seq AND (outcome IS NULL OR outcome = 'unknown') ORDER BY id
 """
+
+_RESTART = """
+    UPDATE attempts SET started_at = :now, boot = :boot, running = :running, look_after = :look_after WHERE id = :id
+"""
+_RESTART_LEASE = "UPDATE leases SET until = :until WHERE seq = :seq AND owner = :owner AND attempt_id = :id"
 
 _LOOKED = (
     "UPDATE attempts SET looks = looks + 1, look_after = :look_after, boot = :boot, running = :running WHERE id = :id"
@@ -117,25 +126,42 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that was written down, and the lease that covers it until ``until`` (running clock, seconds)."""
+    """An attempt that was written down.
+
+    On the running clock: its request must be over by ``deadline``, and the lease covers it until ``until``.
+    """
 
     id: int
     task: Task
     where: Where
     owner: str
+    deadline: float
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long an attempt's request may take, how long the tracker may need after that, how long the lease is: seconds.
+
+    A request that is cut off has had its effect, if any, ``timeout + settle`` seconds after its attempt began.
+    """
+
+    timeout: float
+    settle: float
+    lease: float
 
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
     """An attempt whose outcome nobody knows. ``cut_off``: no error was seen, its worker died.
 
-    It may be looked for ``look_in`` seconds from the time it was read (0 or less: now).
+    It began at ``since`` by today's clock, or later. It may be looked for ``look_in`` seconds from the time it was
+    read (0 or less: now).
     """
 
     id: int
     where: Where
-    started_at: datetime
+    since: datetime
     looks: int
     cut_off: bool
     look_in: float
@@ -170,12 +196,13 @@ def not_before(waiting: Waiting, now: datetime) -> datetime | None:
     return at if at > now else None
 
 
-def free_the_dead(tx: Transaction, me: str, running: float, is_alive: Callable[[str], bool]) -> None:
-    """End the leases of workers that are dead, and those that ran out by the running clock."""
-    for (owner,) in tx.connection.execute(_OWNERS, {"me": me}).fetchall():
-        if not is_alive(owner):
-            tx.connection.execute(_FREE, {"owner": owner, "running": running})
-    tx.connection.execute(_FREE, {"owner": None, "running": running})
+def free_the_dead(tx: Transaction, me: str, running: float, is_alive: Callable[[str], bool]) -> set[int]:
+    """End the leases of workers that are dead, and those that ran out by the running clock; gives the tasks' seqs."""
+    dead = [owner for owner in owners(tx.connection, me) if not is_alive(owner)]
+    freed: set[int] = set()
+    for owner in (None, *dead):
+        freed.update(seq for (seq,) in tx.connection.execute(_FREE, {"owner": owner, "running": running}))
+    return freed
 
 
 def owners(connection: sqlite3.Connection, me: str) -> list[str]:
@@ -189,23 +216,36 @@ def is_leased(connection: sqlite3.Connection, seq: int) -> bool:
 
 
 def begin(
-    tx: Transaction, seq: int, where: Where, *, owner: str, lease: float, look_after: float, running: float, boot: str
+    tx: Transaction, seq: int, where: Where, *, owner: str, times: Times, running: float, boot: str
 ) -> Attempt | None:
     """Lease task ``seq`` and write an attempt down; with it the task is in doubt.
 
-    ``lease`` and ``look_after`` are seconds from now. ``None``: the task is no longer due, or in other hands.
+    ``None``: the task is no longer due, or in other hands.
     """
     state, next_attempt_at, in_doubt_since = tx.connection.execute(_STANDING, {"seq": seq}).fetchone()
     if state != "pending" or in_doubt_since or (next_attempt_at and next_attempt_at > tx.now):
         return None
     if is_leased(tx.connection, seq):
         return None
-    attempt_id = _start(tx, seq, where, look_after=running + look_after, running=running, boot=boot)
+    deadline = running + times.timeout
+    attempt_id = _start(tx, seq, where, look_after=deadline + times.settle, running=running, boot=boot)
     tx.connection.execute(_DOUBT, {"seq": seq, "backend": where.backend, "since": tx.now, "now": tx.now})
     history.add(tx, seq, "attempt", attempt=attempt_id, backend=where.backend, project=where.project)
-    until = running + lease
+    until = running + times.lease
     tx.connection.execute(_TAKE_LEASE, {"seq": seq, "owner": owner, "attempt_id": attempt_id, "until": until})
-    return Attempt(attempt_id, queries.task(tx.connection, seq), where, owner, until)
+    return Attempt(attempt_id, queries.task(tx.connection, seq), where, owner, deadline, until)
+
+
+def restart(tx: Transaction, attempt: Attempt, *, times: Times, running: float, boot: str) -> Attempt | None:
+    """Let an attempt whose request was not sent yet begin now; ``None``: its lease is no longer ours."""
+    until = running + times.lease
+    lease = {"seq": attempt.task.seq, "owner": attempt.owner, "id": attempt.id, "until": until}
+    if tx.connection.execute(_RESTART_LEASE, lease).rowcount != 1:
+        return None
+    deadline = running + times.timeout
+    parameters = {"id": attempt.id, "now": tx.now, "boot": boot, "running": running}
+    tx.connection.execute(_RESTART, {**parameters, "look_after": deadline + times.settle})
+    return replace(attempt, deadline=deadline, until=until)
 
 
 def _start(tx: Transaction, seq: int, where: Where, *, look_after: float, running: float, boot: str) -> int:
@@ -225,15 +265,23 @@ def _start(tx: Transaction, seq: int, where: Where, *, look_after: float, runnin
     return attempt_id
 
 
-def lease_to_look(tx: Transaction, seqs: Iterable[int], *, owner: str, until: float) -> list[int]:
-    """Lease those tasks of ``seqs`` that are still in doubt and in nobody's hands, for a look; gives their seqs."""
-    taken = []
-    for seq in seqs:
-        state, _, in_doubt_since = tx.connection.execute(_STANDING, {"seq": seq}).fetchone()
-        if state == "pending" and in_doubt_since and not is_leased(tx.connection, seq):
-            tx.connection.execute(_TAKE_LEASE, {"seq": seq, "owner": owner, "attempt_id": None, "until": until})
-            taken.append(seq)
-    return taken
+def lease_to_look(tx: Transaction, seq: int, attempts: Sequence[Unsettled], *, owner: str, until: float) -> bool:
+    """Lease task ``seq`` for a look for ``attempts``.
+
+    ``False``: it is in other hands, or its doubt is another one by now: somebody looked or tried meanwhile.
+    """
+    if not _is_in_doubt(tx, seq) or is_leased(tx.connection, seq):
+        return False
+    now = [(row[0], row[-2]) for row in tx.connection.execute(_UNSETTLED, {"seq": seq})]
+    if now != [(attempt.id, attempt.looks) for attempt in attempts]:
+        return False
+    tx.connection.execute(_TAKE_LEASE, {"seq": seq, "owner": owner, "attempt_id": None, "until": until})
+    return True
+
+
+def _is_in_doubt(tx: Transaction, seq: int) -> bool:
+    state, _, in_doubt_since = tx.connection.execute(_STANDING, {"seq": seq}).fetchone()
+    return state == "pending" and in_doubt_since is not None
 
 
 def renew(tx: Transaction, seqs: Sequence[int], *, owner: str, until: float) -> None:
@@ -244,22 +292,28 @@ def renew(tx: Transaction, seqs: Sequence[int], *, owner: str, until: float) -> 
 def unsettled(connection: sqlite3.Connection, seq: int, *, now: datetime, running: float, boot: str) -> list[Unsettled]:
     """The attempts of task ``seq`` whose outcome is not known, oldest first.
 
-    How long ago one began is measured on the running clock within one boot, and on the wall clock across boots.
+    How long ago one began is measured on the running clock, which no correction of the time can move. After a restart
+    it is at least as long as the machine has been up.
     """
     found = []
     for row in connection.execute(_UNSETTLED, {"seq": seq}):
         (attempt_id, backend, address, project, account, started, its_boot, began, look_after, looks, outcome) = row
-        started_at = from_text(started)
-        elapsed = running - began if boot and boot == its_boot else (now - started_at).total_seconds()
+        elapsed = running - began if boot == its_boot and running >= began else running
+        since = min(from_text(started), now - timedelta(seconds=elapsed))
         where = Where(backend, address, project, account)
-        found.append(Unsettled(attempt_id, where, started_at, looks, outcome is None, look_after - began - elapsed))
+        found.append(Unsettled(attempt_id, where, since, looks, outcome is None, look_after - began - elapsed))
     return found
 
 
-def assume_attempt(tx: Transaction, seq: int, where: Where, since: str, *, running: float, boot: str) -> None:
-    """Write down that an attempt may have been made which the ledger does not know of, ``since`` then."""
+def assume_attempt(tx: Transaction, seq: int, where: Where, *, running: float, boot: str) -> None:
+    """Write down that an attempt may have been made which the ledger does not know of: task ``seq`` is in doubt.
+
+    Nothing is written where there is no such doubt any more, or an attempt that explains it.
+    """
+    if not _is_in_doubt(tx, seq) or tx.connection.execute(_UNSETTLED, {"seq": seq}).fetchone():
+        return
     attempt_id = _start(tx, seq, where, look_after=running, running=running, boot=boot)
-    tx.connection.execute(_DOUBT, {"seq": seq, "backend": where.backend, "since": since, "now": tx.now})
+    tx.connection.execute(_ROUTE, {"seq": seq, "backend": where.backend, "now": tx.now})
     history.add(tx, seq, "assumed", attempt=attempt_id, backend=where.backend, project=where.project)
 
 
@@ -337,6 +391,15 @@ def fail(
     """Task ``seq`` needs a person."""
     _move(tx, seq, "failed", tries=tries, doubt_ends=doubt_ends, error=error)
     history.add(tx, seq, "failed", attempt=attempt, code=code, error=error)
+
+
+def give_up(tx: Transaction, seq: int, code: str, error: str) -> bool:
+    """Fail a task that waits, for what it waits for will not come; ``False``: it waits no more, or is in doubt."""
+    state, _, in_doubt_since = tx.connection.execute(_STANDING, {"seq": seq}).fetchone()
+    if state != "pending" or in_doubt_since:
+        return False
+    fail(tx, seq, code, error, doubt_ends=False)
+    return True
 
 
 # --- looks -----------------------------------------------------------------------------------------------------------

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from issue_core.errors import NotFound, UsageError
 from issue_core.ledger import facets
@@ -46,8 +45,7 @@ _REPOS_IN_STATE = "SELECT DISTINCT target_repo FROM tallies WHERE state = :state
 _REPOS = "SELECT DISTINCT target_repo FROM tallies WHERE n > 0 ORDER BY target_repo"
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """Which tasks: each field that is set narrows the choice. Times are as the ledger writes them."""
 
     state: TaskState | None = None
@@ -63,8 +61,7 @@ class Filter:
     after: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """The counters: ``total`` is the sum of ``states``; ``received`` is by outcome; the rest by name, then state."""
 
     total: int
@@ -82,7 +79,7 @@ def tasks(connection: sqlite3.Connection, chosen: Filter, *, limit: int | None, 
 
 
 def _matching(connection: sqlite3.Connection, chosen: Filter, newest_first: bool) -> Iterator[Task]:
-    asked = {name: getattr(chosen, name) for name in chosen.__slots__ if getattr(chosen, name) not in (None, False)}
+    asked = {name: value for name, value in chosen._asdict().items() if value not in (None, False)}
     label = None if chosen.label is None else chosen.label.casefold()
     where = " AND ".join(_CONDITIONS[name] for name in asked) or "true"
     order = "DESC" if newest_first else "ASC"
@@ -120,6 +117,8 @@ def find(connection: sqlite3.Connection, wanted: str) -> int:
         if len(wanted) < 8:
             raise NotFound(f"no task {wanted} in the ledger", hint="issue list shows what is there.")
     prefix = _as_prefix(wanted)
+    if not prefix.isascii():
+        raise NotFound(f"no task with an event ID {wanted!r}", hint="issue list shows what is there.")
     if len(prefix) < 4:
         raise UsageError(
             f"{wanted!r} is too short for an event ID", hint="Give at least 4 characters of it, or the seq."
@@ -139,7 +138,7 @@ def _as_prefix(wanted: str) -> str:
     bare = wanted.lower().removeprefix("urn:uuid:").strip("{}")
     if "-" in bare:
         return bare
-    cuts = (0, 8, 12, 16, 20, 32)
+    cuts = (0, 8, 12, 16, 20, None)
     parts = [bare[start:end] for start, end in pairwise(cuts)]
     return "-".join(part for part in parts if part)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from pathlib import Path
+from tempfile import gettempdir
 from typing import NamedTuple
 
 from issue_core.ledger import Ledger, queries
+from issue_core.ledger.connection import translated
 from issue_core.task import Accepted, Spec, TaskState
 
 _IN_LEDGER = "SELECT seq, digest, state FROM tasks WHERE event_id = :event_id"
@@ -40,9 +43,10 @@ class Rehearsal:
                 seq, digest, state = row
                 return Found(seq, state, digest, queries.spec_of(queries.task(connection, seq)))
         parameters = {"event_id": event_id, "digest": item.digest, "spec": json.dumps(item.spec)}
-        if self._met.execute(_MEET, parameters).rowcount:
-            return None
-        digest, spec = self._met.execute(_MET, parameters).fetchone()
+        with translated(Path(gettempdir())):
+            if self._met.execute(_MEET, parameters).rowcount:
+                return None
+            digest, spec = self._met.execute(_MET, parameters).fetchone()
         return Found(None, None, digest, Spec(*json.loads(spec)))
 
     def close(self) -> None:

@@ -42,7 +42,8 @@ _GET = f"SELECT {_COLUMNS}, raw FROM rejects WHERE id = :id"  # noqa: S608 - the
 _OPEN_IDS = "SELECT id FROM rejects WHERE state = 'open' ORDER BY id"
 
 _CLOSE = """
-    UPDATE rejects SET state = :state, closed_at = :now, replayed_as = :event_id WHERE id = :id
+    UPDATE rejects SET state = :state, closed_at = :now, replayed_as = :event_id
+    WHERE id = :id AND state = 'open'
 """
 
 _OPEN_COUNT = "SELECT count(*) FROM rejects WHERE state = 'open'"
@@ -102,8 +103,9 @@ def keep(
         "sha256": sha256,
         "length": oversize.length if oversize else len(raw),
         "event_id": event_id,
-        "errors": json.dumps([[e.field, e.problem] for e in errors], ensure_ascii=False),
-        "place": json.dumps(document.place.to_json(), ensure_ascii=False),
+        # In ASCII: the name of a file may hold what is no UTF-8, and SQLite takes nothing else for text.
+        "errors": json.dumps([[e.field, e.problem] for e in errors]),
+        "place": json.dumps(document.place.to_json()),
         "transport": transport,
         "now": tx.now,
         "raw": raw,
@@ -114,7 +116,7 @@ def keep(
 
 
 def close(tx: Transaction, reject_id: int, state: Literal["replayed", "dropped"], event_id: str | None = None) -> None:
-    """A person has dealt with the reject: ``replayed`` (as which event) or ``dropped``."""
+    """A person has dealt with the reject: ``replayed`` (as which event) or ``dropped``. The first time counts."""
     tx.connection.execute(_CLOSE, {"id": reject_id, "state": state, "event_id": event_id, "now": tx.now})
 
 
@@ -124,7 +126,7 @@ def get(connection: sqlite3.Connection, reject_id: int) -> Reject:
     Raises:
         NotFound: there is none with this ID.
     """
-    row = connection.execute(_GET, {"id": reject_id}).fetchone()
+    row = connection.execute(_GET, {"id": reject_id}).fetchone() if reject_id < 2**63 else None
     if row is None:
         raise NotFound(f"no reject {reject_id} in the ledger", hint="issue rejects list --state all shows them.")
     return _from_row(row)

@@ -58,7 +58,6 @@ _V1 = (
     )
     """,
     "CREATE INDEX tasks_in_doubt ON tasks (backend) WHERE in_doubt_since IS NOT NULL",
-    "CREATE INDEX tasks_waiting ON tasks (next_attempt_at) WHERE next_attempt_at IS NOT NULL",
     # Which blocks of consecutive seqs may hold a task with this value: see ledger/facets.py.
     """
     CREATE TABLE facets (
@@ -213,12 +212,15 @@ def migrations() -> Migrations:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the ledger behind ``connection`` up to this release. The caller holds the ledger's file lock."""
+    """Bring the ledger behind ``connection`` up to this release. The caller holds the ledger's file lock, and closes
+    ``connection`` when this raises, which undoes what was begun."""
     from sqlite_utils import Database
 
-    db = Database(connection)
-    migrations().apply(db)
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    # In one transaction: a start that is cut off leaves nothing half-done, and readers see the old or the new.
+    connection.execute("BEGIN IMMEDIATE")
+    migrations().apply(Database(connection, execute_plugins=False))
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
 
 
 def empty() -> sqlite3.Connection:
@@ -227,3 +229,9 @@ def empty() -> sqlite3.Connection:
     for statement in _V1:
         connection.execute(statement)
     return connection
+
+
+def is_stand_in(connection: sqlite3.Connection) -> bool:
+    """Whether ``connection`` goes to what :func:`empty` gave, and not to a file."""
+    file: str = connection.execute("PRAGMA database_list").fetchone()[2]
+    return not file

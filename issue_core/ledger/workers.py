@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from issue_core.ledger.connection import translated
+from issue_core.ledger.connection import opening
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def enlisted(ledger: Path) -> Iterator[str]:
         LedgerError: the folder beside the ledger cannot be written.
     """
     worker = secrets.token_hex(8)
-    with translated(ledger):
+    with opening(ledger):
         folder = _folder(ledger)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder / worker, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -70,7 +70,7 @@ def sync(
 
 def _run(routes: Plan, ledger: Ledger, summary: Summary, tell: Tell, stop: threading.Event) -> None:
     names, missing = routes.needed(ledger)
-    _tell_of_missing(ledger, missing, tell)
+    _tell_of_missing(ledger, missing, routes.choice, tell)
     if not names:
         return
     # A backend that cannot be opened is the user's mistake: say so before anything is begun.
@@ -119,21 +119,29 @@ def _work(desk: Desk, results: queue.SimpleQueue[Result | None]) -> bool:
     """One backend's pass; gives whether other workers have some of its tasks in hand."""
     try:
         with closing(desk.ledger):
-            while True:
-                _free_the_dead(desk)
-                doubts.settle(desk)
-                creates = Creates(desk)
-                creates.run()
-                if desk.stop.is_set() or not _somebody_died(desk):
-                    return creates.met_others or _others(desk)
+            _free_the_dead(desk)
+            met_others = _pass(desk)
+            while not desk.stop.is_set() and _somebody_died(desk):
+                # Its tasks are free, and this run takes them too; all others were told of already.
+                desk.only = _free_the_dead(desk)
+                met_others = _pass(desk) or met_others
+            return met_others or _others(desk)
     finally:
         results.put(None)
 
 
-def _free_the_dead(desk: Desk) -> None:
-    if _others(desk):
-        with desk.ledger.write() as tx:
-            outbox.free_the_dead(tx, desk.worker, desk.ledger.clock.running(), desk.is_alive)
+def _pass(desk: Desk) -> bool:
+    doubts.settle(desk)
+    creates = Creates(desk)
+    creates.run()
+    return creates.met_others
+
+
+def _free_the_dead(desk: Desk) -> set[int]:
+    if not _others(desk):
+        return set()
+    with desk.ledger.write() as tx:
+        return outbox.free_the_dead(tx, desk.worker, desk.ledger.clock.running(), desk.is_alive)
 
 
 def _others(desk: Desk) -> bool:
@@ -142,13 +150,13 @@ def _others(desk: Desk) -> bool:
 
 
 def _somebody_died(desk: Desk) -> bool:
-    """Whether a worker died while this pass went on: its tasks are free, and this pass takes them too."""
+    """Whether a worker died while this pass went on."""
     with desk.ledger.read() as connection:
         owners = outbox.owners(connection, desk.worker)
     return any(not desk.is_alive(owner) for owner in owners)
 
 
-def _tell_of_missing(ledger: Ledger, missing: list[str], tell: Tell) -> None:
+def _tell_of_missing(ledger: Ledger, missing: list[str], choice: Choice, tell: Tell) -> None:
     """Tasks in doubt at a backend that is not configured any more wait, and say so."""
     if not missing:
         return
@@ -160,5 +168,5 @@ def _tell_of_missing(ledger: Ledger, missing: list[str], tell: Tell) -> None:
             return
         after = page[-1].seq
         for waiting in page:
-            if waiting.backend in missing:
+            if waiting.backend in missing and choice.has(waiting.target_repo):
                 tell(plan.deferred(waiting, waiting.backend, plan.not_configured(waiting.backend), parked=True))

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -25,13 +25,16 @@ from issue_core.errors import (
 from issue_core.ledger import Transaction, facets, limits, outbox
 from issue_core.ledger.outbox import Attempt, Waiting, Where
 from issue_core.sync_engine.desk import Blocked, Desk
-from issue_core.sync_engine.doubts import LeaseLost, as_record
+from issue_core.sync_engine.doubts import LeaseLost, a_strangers, as_record
 from issue_core.sync_engine.plan import back_off
 from issue_core.sync_engine.results import Result
 from issue_core.task import Remote, from_text
 
 AHEAD = 64
 """So many due tasks are picked before the ledger is asked for the first of them."""
+
+BLOCKS_AT_ONCE = 32
+"""So many blocks are looked at in one transaction, at the end, to see which hold no pending task any more."""
 
 PATIENCE = 60.0
 """A wait of so many seconds at most is waited for within a run."""
@@ -44,13 +47,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A create that came back: the issue (``adopted``: it was there), or the error."""
+    """A request that came back: the issue (``adopted``: it was there), or the error.
+
+    Neither: the issue was looked for before its create, and is not there.
+    """
 
     attempt: Attempt
     target: Target
     issue: Issue | None = None
     adopted: bool = False
     error: BackendError | LeaseLost | None = None
+
+    @property
+    def absent(self) -> bool:
+        """Whether the create may begin now."""
+        return self.issue is None and self.error is None
 
 
 class Creates:
@@ -61,13 +72,20 @@ class Creates:
         self._due = self._pick()
         self._next: deque[tuple[Waiting, Target]] = deque()
         self._in_flight: set[Future[Done]] = set()
-        self._empty_blocks: list[int] = []
-        self._account: str | None = None
+        self._blocks: list[int] = []
         self._spent = False
         self.met_others = False
 
     def run(self) -> None:
         """Go once through all that is due."""
+        try:
+            self._run()
+        finally:
+            # A worker ends after its requests: as long as it lives, nobody takes its attempts for settled.
+            wait(self._in_flight)
+        self._forget_empty_blocks()
+
+    def _run(self) -> None:
         done: list[Done] = []
         while True:
             self._fill()
@@ -81,7 +99,6 @@ class Creates:
                 break
             elif pace:
                 self._wait_for(pace)
-        self._forget_empty_blocks()
 
     # --- picking ------------------------------------------------------------------------------------------------
 
@@ -89,8 +106,7 @@ class Creates:
         """The tasks of this backend that are due, where the gate is open; tells what waits."""
         desk = self._desk
         for block, page in outbox.pending_pages(desk.ledger):
-            if not page:
-                self._empty_blocks.append(block)
+            self._blocks.append(block)
             for waiting in page:
                 if waiting.in_doubt_since or not desk.mine(waiting):
                     continue
@@ -98,7 +114,7 @@ class Creates:
                     desk.defer(waiting, Blocked(back_off(waiting), until, parked=False))
                     continue
                 target = desk.backend.target(waiting.target_repo)
-                if blocked := desk.gate(target):
+                if blocked := desk.gate(target, target):
                     self._turn_away(waiting, blocked)
                 else:
                     yield waiting, target
@@ -110,8 +126,9 @@ class Creates:
             return
         error = blocked.refused.reason
         with desk.ledger.write() as tx:
-            outbox.fail(tx, waiting.seq, blocked.refused.code, error, doubt_ends=False)
-        desk.tell(Result(waiting.event_id, waiting.seq, desk.name, "failed", error=error))
+            failed = outbox.give_up(tx, waiting.seq, blocked.refused.code, error)
+        if failed:
+            desk.tell(Result(waiting.event_id, waiting.seq, desk.name, "failed", error=error))
 
     def _fill(self) -> None:
         while len(self._next) < AHEAD and not self._desk.stop.is_set() and not self._spent:
@@ -127,20 +144,23 @@ class Creates:
         desk = self._desk
         self._drop_what_is_closed()
         may_begin = bool(self._next) and self._has_room() and not desk.stop.is_set() and not self._spent
-        if may_begin and self._account is None:
-            may_begin = self._learn_account()
+        if may_begin:
+            account = desk.account(self._next[0][1])
+            may_begin = account is not None
         if not done and not may_begin:
             return None
         told: list[Result] = []
-        begun: list[tuple[Attempt, Target]] = []
+        begun: list[Callable[[], Done]] = []
         pace = None
         with desk.ledger.write() as tx:
             for item in done:
-                told += self._record(tx, item)
+                if item.absent:
+                    told += self._go_on(tx, item, begun)
+                else:
+                    told += self._record(tx, item)
             if may_begin:
-                pace = self._begin(tx, begun)
-        for attempt, target in begun:
-            self._in_flight.add(in_thread(partial(self._create, attempt, target)))
+                pace = self._begin(tx, account or "", begun)
+        self._in_flight.update(in_thread(work) for work in begun)
         for result in told:
             desk.tell(result)
         return pace
@@ -153,19 +173,8 @@ class Creates:
     def _has_room(self) -> bool:
         return len(self._in_flight) < self._desk.traits.max_in_flight
 
-    def _learn_account(self) -> bool:
-        target = self._next[0][1]
-        try:
-            self._account = self._desk.backend.account()
-        except BackendError as error:
-            with self._desk.ledger.write() as tx:
-                if self._desk.park_for(tx, error, target) is None:
-                    self._desk.blocked[limits.WHOLE_BACKEND] = Blocked(error.message, None, parked=False)
-            return False
-        return True
-
-    def _begin(self, tx: Transaction, begun: list[tuple[Attempt, Target]]) -> limits.Wait | None:
-        desk, clock = self._desk, self._desk.ledger.clock
+    def _begin(self, tx: Transaction, account: str, begun: list[Callable[[], Done]]) -> limits.Wait | None:
+        desk = self._desk
         while self._next and len(self._in_flight) + len(begun) < desk.traits.max_in_flight:
             waiting, target = self._next[0]
             if desk.closed(target):
@@ -176,62 +185,76 @@ class Creates:
                 self._spent = True
                 break
             self._next.popleft()
-            attempt = outbox.begin(
-                tx,
-                waiting.seq,
-                Where(target.backend, target.address, target.project, self._account or ""),
-                owner=desk.worker,
-                lease=desk.sync.lease,
-                look_after=desk.sync.request_timeout + desk.traits.settle,
-                running=clock.running(),
-                boot=clock.boot(),
-            )
-            if attempt is None:
+            if attempt := self._attempt(tx, waiting, Where(target.backend, target.address, target.project, account)):
+                limits.take(tx, desk.name, desk.pace)
+                work = self._look_first if self._may_be_there(attempt) else self._create
+                begun.append(partial(work, attempt, target))
+            else:
                 desk.budget.give_back()
                 self.met_others = True
-                continue
-            limits.take(tx, desk.name, desk.pace)
-            begun.append((attempt, target))
         return None
+
+    def _attempt(self, tx: Transaction, waiting: Waiting, where: Where) -> Attempt | None:
+        desk, clock = self._desk, self._desk.ledger.clock
+        return outbox.begin(
+            tx, waiting.seq, where, owner=desk.worker, times=desk.times, running=clock.running(), boot=clock.boot()
+        )
+
+    def _may_be_there(self, attempt: Attempt) -> bool:
+        """Whether another ledger, that feeds this backend too, may have made the issue."""
+        return self._desk.settings.lookup == "always" and attempt.task.attempts == 0
+
+    def _go_on(self, tx: Transaction, looked: Done, begun: list[Callable[[], Done]]) -> Iterator[Result]:
+        """Create what was looked for and is not there; its attempt begins only now."""
+        desk, clock = self._desk, self._desk.ledger.clock
+        attempt = None
+        if not desk.stop.is_set() and not desk.closed(looked.target):
+            attempt = outbox.restart(tx, looked.attempt, times=desk.times, running=clock.running(), boot=clock.boot())
+        if attempt is None:
+            return self._record(tx, replace(looked, error=LeaseLost()))
+        begun.append(partial(self._create, attempt, looked.target))
+        return iter(())
 
     # --- in a thread of its own ---------------------------------------------------------------------------------
 
     def _create(self, attempt: Attempt, target: Target) -> Done:
-        desk = self._desk
-        timeout = desk.sync.request_timeout
+        desk, clock = self._desk, self._desk.ledger.clock
+        left = attempt.deadline - clock.running()
 
         def before_send() -> None:
-            # All of the request must fit into what is left of the lease.
-            if desk.ledger.clock.running() + timeout > attempt.until:
+            if clock.running() >= attempt.deadline:
                 raise LeaseLost
 
+        if left < desk.sync.request_timeout / 2:
+            # Something held us up. A request that ends after its time would be looked for too early.
+            return Done(attempt, target, error=LeaseLost())
         try:
-            if (
-                desk.settings.lookup == "always"
-                and attempt.task.attempts == 0
-                and (issue := self._already(attempt, target))
-            ):
-                return Done(attempt, target, issue, adopted=True)
-            issue = desk.backend.create(attempt.task, target, timeout=timeout, before_send=before_send)
+            issue = desk.backend.create(attempt.task, target, timeout=left, before_send=before_send)
         except (BackendError, LeaseLost) as error:
             return Done(attempt, target, error=error)
         return Done(attempt, target, issue)
 
-    def _already(self, attempt: Attempt, target: Target) -> Issue | None:
+    def _look_first(self, attempt: Attempt, target: Target) -> Done:
         """The issue that another ledger made for this event already, where several feed one backend."""
-        desk = self._desk
-        since = desk.ledger.clock.now() - timedelta(seconds=desk.settings.lookup_back)
+        desk, clock = self._desk, self._desk.ledger.clock
         event_id = attempt.task.event_id
+
+        def keep_lease() -> None:
+            if desk.stop.is_set() or clock.running() >= attempt.until:
+                raise LeaseLost
+
         try:
-            found = desk.backend.look(target, {event_id}, since, keep_lease=lambda: None).get(event_id, [])
+            since = clock.now() - timedelta(seconds=desk.settings.lookup_back)
+            found = desk.backend.look(target, {event_id}, since, keep_lease=keep_lease).get(event_id, [])
         except OutcomeUnknown as error:
             # Nothing was created, so nothing is in doubt.
-            raise TryLater(error.message, retry_after=error.retry_after) from error
-        accounts = {attempt.where.account, *desk.settings.accounts}
-        ours = [issue for issue in found if issue.account in accounts]
+            return Done(attempt, target, error=TryLater(error.message, retry_after=error.retry_after))
+        except (BackendError, LeaseLost) as error:
+            return Done(attempt, target, error=error)
+        ours = [issue for issue in found if issue.account in {attempt.where.account, *desk.settings.accounts}]
         if found and not ours:
-            raise Refused(f"{found[0].url} carries this event ID, but {found[0].account!r} made it")
-        return ours[0] if ours else None
+            return Done(attempt, target, error=Refused(a_strangers(found[0])))
+        return Done(attempt, target, ours[0] if ours else None, adopted=bool(ours))
 
     # --- outcomes -----------------------------------------------------------------------------------------------
 
@@ -249,9 +272,10 @@ class Creates:
         elif isinstance(error, BackendError):
             yield self._record_error(tx, done, error)
         else:
-            why = "the lease ran out before the request was sent"
+            why = "there was no time left to send the request"
             outbox.give_back(tx, done.attempt, "lease", why)
-            yield Result(task.event_id, task.seq, name, "deferred", why)
+            self._desk.budget.give_back()
+            yield Result(task.event_id, task.seq, name, "deferred", why, tx.moment)
 
     def _record_error(self, tx: Transaction, done: Done, error: BackendError) -> Result:
         desk, attempt, task = self._desk, done.attempt, done.attempt.task
@@ -298,14 +322,15 @@ class Creates:
         """Wait for the pace, if that is soon; else everything that is left waits for the next run."""
         seconds = self._seconds_until(pace)
         if seconds > PATIENCE:
-            self._desk.blocked[limits.WHOLE_BACKEND] = Blocked(pace.reason, pace.until, parked=False)
+            self._desk.block(pace.reason, pace.until)
         else:
             self._desk.stop.wait(seconds)
 
     def _forget_empty_blocks(self) -> None:
-        if self._empty_blocks:
+        """Of the blocks that were walked through, forget those in which nothing is pending any more."""
+        for start in range(0, len(self._blocks), BLOCKS_AT_ONCE):
             with self._desk.ledger.write() as tx:
-                for block in self._empty_blocks:
+                for block in self._blocks[start : start + BLOCKS_AT_ONCE]:
                     facets.forget_empty(tx, "pending", block)
 
 

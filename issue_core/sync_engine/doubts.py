@@ -40,7 +40,7 @@ class Doubt:
     def since(self) -> datetime:
         """From when on the issue may have been made."""
         told = from_text(self.waiting.in_doubt_since or self.waiting.created_at)
-        return min([told, *(attempt.started_at for attempt in self.attempts)])
+        return min([told, *(attempt.since for attempt in self.attempts)])
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -59,7 +59,8 @@ def settle(desk: Desk) -> None:
             return
         after = page[-1].seq
         for targets, doubts in _by_targets(_ready(desk, page)).items():
-            _look(desk, targets, doubts)
+            if not desk.stop.is_set():
+                _look(desk, targets, doubts)
 
 
 def _ready(desk: Desk, page: Iterable[Waiting]) -> Iterator[Doubt]:
@@ -94,8 +95,7 @@ def _doubt(desk: Desk, waiting: Waiting) -> Doubt | None:
         target = desk.backend.target(waiting.target_repo)
         where = Where(target.backend, target.address, target.project, "")
         with desk.ledger.write() as tx:
-            since = waiting.in_doubt_since or waiting.created_at
-            outbox.assume_attempt(tx, waiting.seq, where, since, running=clock.running(), boot=clock.boot())
+            outbox.assume_attempt(tx, waiting.seq, where, running=clock.running(), boot=clock.boot())
     return None
 
 
@@ -107,42 +107,61 @@ def _by_targets(doubts: Iterable[Doubt]) -> dict[tuple[Target, ...], list[Doubt]
 
 
 def _look(desk: Desk, targets: Sequence[Target], doubts: Sequence[Doubt]) -> None:
+    here = desk.backend.target(doubts[0].waiting.target_repo)
     for target in targets:
-        if blocked := desk.gate(target):
-            for doubt in doubts:
-                desk.defer(doubt.waiting, blocked)
+        if blocked := desk.gate(target, here):
+            _defer(desk, doubts, blocked)
             return
-    leased = _lease(desk, doubts)
-    if not leased:
+    account = desk.account(here)
+    if account is None:
+        _defer(desk, doubts, desk.closed(here))
         return
-    lease = _Lease(desk, [doubt.waiting.seq for doubt in leased])
-    event_ids = frozenset(doubt.waiting.event_id for doubt in leased)
-    since = min(doubt.since for doubt in leased) - CLOCK_MARGIN
+    if leased := _lease(desk, doubts):
+        _look_leased(desk, targets, leased, account)
+
+
+def _look_leased(desk: Desk, targets: Sequence[Target], doubts: Sequence[Doubt], account: str) -> None:
+    lease = _Lease(desk, [doubt.waiting.seq for doubt in doubts])
+    event_ids = frozenset(doubt.waiting.event_id for doubt in doubts)
+    since = min(doubt.since for doubt in doubts) - CLOCK_MARGIN
     found: dict[str, list[Issue]] = {}
-    try:
-        account = desk.backend.account()
-        for target in targets:
-            for event_id, issues in desk.backend.look(target, event_ids, since, keep_lease=lease.keep).items():
-                found.setdefault(event_id, []).extend(issues)
-    except BackendError as error:
-        _give_up(desk, leased, target, error)
-    except LeaseLost:
-        return
-    else:
-        _write_down(desk, leased, found, account)
+    for target in targets:
+        try:
+            seen = desk.backend.look(target, event_ids, since, keep_lease=lease.keep)
+        except BackendError as error:
+            with desk.ledger.write() as tx:
+                blocked = desk.park_for(tx, error, target)
+            reason = f"in doubt, and could not be looked for: {error.message}"
+            _give_up(desk, doubts, blocked or Blocked(reason, desk.again(error), parked=False))
+            return
+        except LeaseLost:
+            reason = "in doubt, and there was no time left to look for it"
+            _give_up(desk, doubts, Blocked(reason, desk.ledger.clock.now(), parked=False))
+            return
+        for event_id, issues in seen.items():
+            found.setdefault(event_id, []).extend(issues)
+    _write_down(desk, doubts, found, account)
 
 
 def _lease(desk: Desk, doubts: Sequence[Doubt]) -> list[Doubt]:
     wanted = [doubt for doubt in doubts if desk.budget.take()]
     if not wanted:
         return []
-    until = desk.ledger.clock.running() + desk.sync.lease
     with desk.ledger.write() as tx:
-        taken = set(outbox.lease_to_look(tx, [doubt.waiting.seq for doubt in wanted], owner=desk.worker, until=until))
-    for doubt in wanted:
-        if doubt.waiting.seq not in taken:
-            desk.budget.give_back()
-    return [doubt for doubt in wanted if doubt.waiting.seq in taken]
+        until = desk.ledger.clock.running() + desk.sync.lease
+        leased = [
+            doubt
+            for doubt in wanted
+            if outbox.lease_to_look(tx, doubt.waiting.seq, doubt.attempts, owner=desk.worker, until=until)
+        ]
+    for _ in range(len(wanted) - len(leased)):
+        desk.budget.give_back()
+    return leased
+
+
+def _defer(desk: Desk, doubts: Sequence[Doubt], why: Blocked | None) -> None:
+    for doubt in doubts:
+        desk.defer(doubt.waiting, why or Blocked("in doubt, and it is not known which account looks", None))
 
 
 class _Lease:
@@ -168,17 +187,14 @@ class _Lease:
                 outbox.renew(tx, self._seqs, owner=self._desk.worker, until=self._until)
 
 
-def _give_up(desk: Desk, doubts: Sequence[Doubt], target: Target, error: BackendError) -> None:
+def _give_up(desk: Desk, doubts: Sequence[Doubt], why: Blocked) -> None:
     """The listing did not come to its end, so it says nothing: the doubts stay."""
     with desk.ledger.write() as tx:
-        blocked = desk.park_for(tx, error, target)
         for doubt in doubts:
             outbox.end_look(tx, doubt.waiting.seq, owner=desk.worker)
-    again = desk.ledger.clock.now() + desk.back_off(0)
-    why = blocked or Blocked(f"in doubt, and could not be looked for: {error.message}", again, parked=False)
-    for doubt in doubts:
+    for _ in doubts:
         desk.budget.give_back()
-        desk.defer(doubt.waiting, why)
+    _defer(desk, doubts, why)
 
 
 def _write_down(desk: Desk, doubts: Sequence[Doubt], found: dict[str, list[Issue]], account: str) -> None:
@@ -194,7 +210,8 @@ def _write_down(desk: Desk, doubts: Sequence[Doubt], found: dict[str, list[Issue
 def _settled(desk: Desk, tx: Transaction, doubt: Doubt, issues: list[Issue], account: str) -> Iterator[Result]:
     if not issues:
         return _absent(desk, tx, doubt)
-    accounts = {account, *desk.settings.accounts, *(attempt.where.account for attempt in doubt.attempts)}
+    theirs = (attempt.where.account for attempt in doubt.attempts if attempt.where.account)
+    accounts = {account, *desk.settings.accounts, *theirs}
     ours = [issue for issue in issues if issue.account in accounts]
     return _adopted(desk, tx, doubt, ours) if ours else _a_strangers(desk, tx, doubt, issues[0])
 
@@ -210,10 +227,7 @@ def _adopted(desk: Desk, tx: Transaction, doubt: Doubt, ours: list[Issue]) -> It
 
 
 def _a_strangers(desk: Desk, tx: Transaction, doubt: Doubt, issue: Issue) -> Iterator[Result]:
-    error = (
-        f"{issue.url} carries this event ID, but {issue.account!r} made it, not the account of the attempt; "
-        "if it is to be trusted, add that account to the backend's accounts, then: issue retry"
-    )
+    error = a_strangers(issue)
     outbox.fail(tx, doubt.waiting.seq, "stranger", error, doubt_ends=False)
     yield Result(doubt.waiting.event_id, doubt.waiting.seq, desk.name, "failed", error=error)
 
@@ -235,8 +249,18 @@ def _absent(desk: Desk, tx: Transaction, doubt: Doubt) -> Iterator[Result]:
     )
     if failed:
         yield Result(waiting.event_id, waiting.seq, desk.name, "failed", error="no attempt of many worked")
+    else:
+        desk.budget.give_back()
 
 
 def as_record(issue: Issue) -> dict[str, str]:
     """An issue as the ledger keeps it."""
     return {"id": issue.id, "url": issue.url, "project": issue.project}
+
+
+def a_strangers(issue: Issue) -> str:
+    """What is wrong with an issue that carries the event ID of a task but was not made by us."""
+    return (
+        f"{issue.url} carries this event ID, but {issue.account!r} made it, which is not our account; "
+        "if it is to be trusted, add that account to the backend's accounts, then: issue retry"
+    )

@@ -96,7 +96,7 @@ def rehearse(plan: Plan, ledger: Ledger, tell: Callable[[Result], None]) -> None
 
 def _rehearsed(plan: Plan, ledger: Ledger, name: str, waiting: Waiting) -> Result:
     if name not in plan.settings.backends:
-        return deferred(waiting, name, not_configured(name))
+        return deferred(waiting, name, not_configured(name), parked=True)
     now = ledger.clock.now()
     if waiting.in_doubt_since:
         return Result(waiting.event_id, waiting.seq, name, "planned", "in doubt: it will be looked for first")

@@ -62,7 +62,7 @@ def watch(
     ended: Callable[[Summary], None],
     stop: threading.Event,
 ) -> None:
-    """A pass every ``every`` seconds until ``stop`` is set; ``ended`` hears how each went. Raises what ``sync`` does."""
+    """A pass every ``every`` seconds until ``stop`` is set; ``ended`` hears how it went. Raises what ``sync`` does."""
     while not stop.is_set():
         ended(sync(ledger, settings, choice=choice, tell=tell, stop=stop))
         stop.wait(every)

@@ -33,7 +33,6 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The result as the JSON object that ``issue sync --json`` prints."""
-        remote = self.remote and {name: getattr(self.remote, name) for name in self.remote.__slots__}
         return {
             "event_id": self.event_id,
             "seq": self.seq,
@@ -41,7 +40,7 @@ class Result:
             "result": self.result,
             "reason": self.reason,
             "until": self.until and to_text(self.until),
-            "remote": remote,
+            "remote": self.remote and self.remote._asdict(),
             "error": self.error,
         }
 

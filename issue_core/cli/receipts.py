@@ -1,0 +1,36 @@
+"""Receipts in words: what a person reads of rejected input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from issue_core.task import FieldProblem, Place, Receipt
+
+_LONGEST = 600  # characters of one line about a reject; `issue rejects show` has the rest
+
+
+def rejected(receipt: Receipt) -> str:
+    """One line about rejected input: where it stood, under which ID it is kept, and why it was refused."""
+    kept = f"reject {receipt.reject_id}" if receipt.reject_id is not None else "rejected"
+    what = f"conflict with task {receipt.seq}" if receipt.outcome == "conflict" and receipt.seq else receipt.outcome
+    return shortened(f"{place(receipt.place)}: {kept} ({what}): {problems(receipt.errors)}")
+
+
+def problems(errors: Iterable[FieldProblem]) -> str:
+    """What is wrong, field by field."""
+    return "; ".join(f"{error.field}: {error.problem}" for error in errors)
+
+
+def place(place: Place) -> str:
+    """Where a document stood, as compilers write it: ``tasks.ndjson:12``, ``tasks.json[3]``, ``stdin:1``."""
+    name = "stdin" if place.file in (None, "-") else place.file
+    line = "" if place.line is None else f":{place.line}"
+    return f"{name}{line}" + ("" if place.element is None else f"[{place.element}]")
+
+
+def shortened(text: str) -> str:
+    """``text``, cut if it is too long for one line."""
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

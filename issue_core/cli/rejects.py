@@ -1,0 +1,245 @@
+"""``issue rejects``: input that became no task; read it, replay it, drop it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from issue_core.cli.group import Group, examples, new_app
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from issue_core.ledger import Ledger
+    from issue_core.ledger.rejects import Reject
+
+app = new_app(
+    cls=Group,
+    help="Read, replay and drop what was refused. Nothing that was refused is lost.",
+    epilog=examples("issue rejects list", "issue rejects show 3", "issue rejects replay --all"),
+)
+
+State = Literal["open", "replayed", "dropped", "all"]
+HEADER = ("id", "state", "kind", "count", "last_at", "place", "problems")
+"""What a pipe gets of the list, tab-separated, below a line with these names."""
+
+IdArgument = Annotated[int, typer.Argument(metavar="ID", min=1, help="The reject's ID, as the list shows it.")]
+IdsArgument = Annotated[
+    list[int] | None, typer.Argument(metavar="[ID]...", min=1, help="The rejects' IDs, as the list shows them.")
+]
+
+
+@app.command(
+    "list",
+    epilog=examples("issue rejects list", "issue rejects list --state all --limit 0 --json"),
+)
+def list_rejects(
+    state: Annotated[State, typer.Option("--state", help="Only rejects in this state.")] = "open",
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0 is all.")] = 50,
+    json: JsonOption = False,
+    ledger: LedgerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List rejects, the newest first.
+
+    In a pipe the columns are id, state, kind, count, last_at, place and problems, separated by tabs, below a line
+    with these names.
+    """
+    from issue_core.cli import context, output
+    from issue_core.ledger import rejects
+
+    with context.open_ledger(context.settings(config, ledger)) as store, store.read() as connection:
+        found = rejects.page(connection, state=None if state == "all" else state, limit=limit or -1)
+    if not found:
+        output.message("no reject" if state == "all" else f"no reject is {state}")
+    elif json:
+        for reject in found:
+            output.json_line(to_json(reject))
+    elif output.on_terminal():
+        output.show(_table(found))
+    else:
+        output.tsv(HEADER, map(_row, found))
+
+
+@app.command(epilog=examples("issue rejects show 3", "issue rejects show 3 --raw > mended.json"))
+def show(
+    reject_id: IdArgument,
+    raw: Annotated[bool, typer.Option("--raw", help="Write the bytes as they came, and nothing else.")] = False,
+    json: JsonOption = False,
+    ledger: LedgerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show one reject: what came, how often, and why it was refused.
+
+    In a pipe: one line for each field, its name and its value separated by a tab.
+    """
+    from issue_core.cli import context, output
+    from issue_core.ledger import rejects
+
+    with context.open_ledger(context.settings(config, ledger)) as store, store.read() as connection:
+        reject = rejects.get(connection, reject_id)
+    if raw:
+        output.write_bytes(reject.raw)
+    elif json:
+        output.json_line(to_json(reject) | {"raw": _text(reject.raw)})
+    elif output.on_terminal():
+        _show(reject)
+    else:
+        output.tsv(("field", "value"), [*_fields(reject), ("raw", _text(reject.raw))])
+
+
+@app.command(epilog=examples("issue rejects replay 3", "issue rejects replay 4 --as-new", "issue rejects replay --all"))
+def replay(
+    reject_ids: IdsArgument = None,
+    as_new: Annotated[
+        bool, typer.Option("--as-new", help="For a conflict that is a second task: give it an event ID of its own.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every open reject.")] = False,
+    json: JsonOption = False,
+    ledger: LedgerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Judge rejects again, by today's rules, and store those that pass.
+
+    Ends with 3 when one of them is still refused. To set one right by hand: issue rejects show ID --raw, mend it,
+    and issue ingest --replaces ID.
+    """
+    from issue_core.cli import context, output
+    from issue_core.errors import UsageError
+    from issue_core.ingestion import replay as replay_one
+
+    refused = 0
+    with context.open_ledger(context.settings(config, ledger)) as store:
+        for reject_id in _named(store, reject_ids, every):
+            try:
+                receipt = replay_one(store, reject_id, as_new=as_new)
+            except UsageError as error:
+                refused += 1
+                output.show_error(error)
+                continue
+            refused += receipt.outcome in ("conflict", "invalid")
+            _report(reject_id, receipt, json=json)
+    if refused:
+        raise typer.Exit(3)
+
+
+def _report(reject_id: int, receipt: Any, *, json: bool) -> None:
+    from issue_core.cli import output
+    from issue_core.cli.receipts import problems
+
+    if json:
+        output.json_line(receipt.to_json())
+    elif receipt.outcome in ("conflict", "invalid"):
+        output.message(f"reject {reject_id} is refused again: {problems(receipt.errors)}")
+    else:
+        output.line(f"reject {reject_id}: {receipt.outcome} task {receipt.seq} ({receipt.event_id})")
+
+
+@app.command(epilog=examples("issue rejects drop 3 4", "issue rejects drop --all"))
+def drop(
+    reject_ids: IdsArgument = None,
+    every: Annotated[bool, typer.Option("--all", help="Every open reject.")] = False,
+    json: JsonOption = False,
+    ledger: LedgerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Close rejects that nobody needs. They stay in the ledger, as dropped."""
+    from issue_core.cli import context, output
+    from issue_core.ledger import rejects
+
+    with context.open_ledger(context.settings(config, ledger)) as store:
+        wanted = _named(store, reject_ids, every)
+        if wanted:
+            with store.write() as tx:
+                for reject_id in wanted:
+                    _refuse_closed(rejects.get(tx.connection, reject_id))
+                    rejects.close(tx, reject_id, "dropped")
+    if json:
+        output.json_line({"dropped": wanted})
+    else:
+        output.line(f"{len(wanted)} dropped")
+
+
+def _refuse_closed(reject: Reject) -> None:
+    from issue_core.errors import UsageError
+
+    if reject.state != "open":
+        raise UsageError(f"reject {reject.id} was {reject.state} at {reject.closed_at}; nothing was changed")
+
+
+def _named(store: Ledger, reject_ids: Sequence[int] | None, every: bool) -> list[int]:
+    """The rejects that a person means: each one once, or all that are open.
+
+    Raises:
+        UsageError: both were asked for, or neither.
+        NotFound: one of them is not in the ledger.
+    """
+    from issue_core.errors import UsageError
+    from issue_core.ledger import rejects
+
+    if bool(reject_ids) == every:
+        raise UsageError("name the rejects by their IDs, or say --all", hint="issue rejects list shows them.")
+    with store.read() as connection:
+        if every:
+            return rejects.open_ids(connection)
+        return [rejects.get(connection, reject_id).id for reject_id in dict.fromkeys(reject_ids or ())]
+
+
+def to_json(reject: Reject) -> dict[str, Any]:
+    """A reject as a JSON object, without its bytes."""
+    from issue_core.ledger.rejects import Reject
+
+    shown = {name: getattr(reject, name) for name in Reject.__slots__ if name not in ("raw", "place", "errors")}
+    errors = [{"field": error.field, "problem": error.problem} for error in reject.errors]
+    return {**shown, "errors": errors, **reject.place.to_json()}
+
+
+def _text(raw: bytes) -> str:
+    """The bytes as text; what is not UTF-8 is shown as ``\\xff``."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _row(reject: Reject) -> tuple[object, ...]:
+    from issue_core.cli.receipts import place, problems
+
+    where = place(reject.place)
+    return reject.id, reject.state, reject.kind, reject.count, reject.last_at, where, problems(reject.errors)
+
+
+def _fields(reject: Reject) -> list[tuple[str, object]]:
+    from issue_core.cli.receipts import place
+
+    fields: list[tuple[str, object]] = [
+        (name, value)
+        for name, value in to_json(reject).items()
+        if value is not None and name not in ("errors", "file", "line", "index")
+    ]
+    problems = [("problem", f"{error.field} {error.problem}") for error in reject.errors]
+    return [*fields, ("place", place(reject.place)), *problems]
+
+
+def _table(found: list[Reject]) -> Any:
+    from rich.table import Table
+
+    from issue_core.cli.output import styled
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in HEADER:
+        table.add_column(name, no_wrap=name != "problems", justify="right" if name in ("id", "count") else "left")
+    for reject in found:
+        table.add_row(*(styled(value) for value in _row(reject)))
+    return table
+
+
+def _show(reject: Reject) -> None:
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    from issue_core.cli.output import escape, show, styled
+
+    fields = Table.grid("", Column(overflow="fold"), padding=(0, 2))
+    for name, value in _fields(reject):
+        fields.add_row(styled(name, "bold"), styled(value))
+    show(fields, Text(""), Text(escape(_text(reject.raw), multiline=True)))

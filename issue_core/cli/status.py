@@ -1,0 +1,174 @@
+"""``issue status``: how much there is of what, and what needs a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from issue_core.cli.group import examples, new_app
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from issue_core.ledger import Ledger
+
+UNROUTED = "unrouted"
+"""In place of a backend's name: tasks that no sync has routed yet."""
+
+HEADER = ("what", "name", "state", "value")
+"""What a pipe gets, tab-separated, below a line with these names."""
+
+_ROWS = 20  # repos shown on a terminal
+
+app = new_app()
+
+
+class Need(NamedTuple):
+    """Something that a person should see to: a stable ``code``, how many, and what to do."""
+
+    code: str
+    what: str
+    hint: str
+
+
+@app.command(
+    epilog=examples(
+        "issue status",
+        "issue status --json | jq .states.pending",
+        "issue status --check --max-age 1h || mail -s 'issue-core needs you' ops",
+    )
+)
+def status(
+    check: Annotated[
+        bool, typer.Option("--check", help="Print only what needs a person, and end with 3 when something does.")
+    ] = False,
+    max_age: Annotated[
+        str | None,
+        typer.Option("--max-age", metavar="AGE", help="With --check: how long a task may be pending, such as 1h."),
+    ] = None,
+    json: JsonOption = False,
+    ledger: LedgerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Count tasks by state, backend and repo; the rejects; and how long the oldest pending task waits.
+
+    In a pipe: lines of what, name, state and value, separated by tabs, below a line with these names.
+    """
+    from issue_core.cli import context, output
+    from issue_core.cli.options import seconds
+    from issue_core.errors import UsageError
+
+    if max_age is not None and not check:
+        raise UsageError("--max-age has no meaning without --check")
+    longest = None if max_age is None else seconds(max_age, "--max-age")
+    with context.open_ledger(context.settings(config, ledger)) as store, store.read():
+        shown = counted(store)
+        needs = list(_needs(store, shown, longest)) if check else []
+    if json:
+        output.json_line(shown | ({"needs": [need._asdict() for need in needs]} if check else {}))
+    elif check:
+        for need in needs:
+            output.line(f"{need.what} ({need.hint})")
+    elif output.on_terminal():
+        _show(shown)
+    else:
+        output.tsv(HEADER, _rows(shown))
+    if needs:
+        raise typer.Exit(3)
+
+
+def counted(ledger: Ledger) -> dict[str, Any]:
+    """The counters, as the one object that ``--json`` prints."""
+    from issue_core.ledger import queries, rejects
+    from issue_core.task import from_text
+
+    with ledger.read() as connection:
+        counts = queries.counts(connection)
+        open_rejects = rejects.count_open(connection)
+    now = ledger.clock.now()
+    oldest = counts.oldest_pending_at
+    return {
+        "total": counts.total,
+        "states": counts.states,
+        "rejects": open_rejects,
+        "received": counts.received,
+        "oldest_pending_age_s": oldest and max(0.0, round((now - from_text(oldest)).total_seconds(), 3)),
+        "backends": {name or UNROUTED: states for name, states in counts.backends.items()},
+        "repos": counts.repos,
+    }
+
+
+def _needs(ledger: Ledger, shown: Mapping[str, Any], longest: float | None) -> Iterator[Need]:
+    from issue_core.ledger import limits
+
+    if failed := shown["states"]["failed"]:
+        yield Need("failed", f"{failed} failed", "issue list --state failed")
+    if rejects := shown["rejects"]:
+        yield Need("rejects", f"{rejects} rejected", "issue rejects list")
+    age = shown["oldest_pending_age_s"]
+    if longest is not None and age is not None and age > longest:
+        yield Need("age", f"the oldest pending task waits for {_span(age)}", "issue sync")
+    with ledger.read() as connection:
+        all_parked = limits.all_parked(connection)
+    for parked in all_parked:
+        if parked.code in ("credentials", "project"):
+            name = f"{parked.backend} {parked.project}".strip()
+            yield Need("parked", f"{name} is parked: {parked.reason}", "issue config check")
+
+
+def _span(seconds: float) -> str:
+    from issue_core.cli.listing import span
+
+    return span(seconds)
+
+
+def _rows(shown: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
+    yield "tasks", None, "total", shown["total"]
+    yield from (("tasks", None, state, n) for state, n in shown["states"].items())
+    yield from (("received", None, outcome, n) for outcome, n in shown["received"].items())
+    yield "rejects", None, "open", shown["rejects"]
+    yield "oldest_pending_age_s", None, "pending", shown["oldest_pending_age_s"]
+    for what in ("backend", "repo"):
+        for name, states in shown[f"{what}s"].items():
+            yield from ((what, name, state, n) for state, n in states.items())
+
+
+def _show(shown: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    from issue_core.cli.output import show, styled
+
+    summary = Table.grid(padding=(0, 2))
+    for state, n in {**shown["states"], "total": shown["total"]}.items():
+        summary.add_row(styled(state), styled(f"{n:,}", "bold" if n else "dim"))
+    if shown["oldest_pending_age_s"] is not None:
+        summary.add_row(styled("oldest pending"), styled(_span(shown["oldest_pending_age_s"])))
+    received = ", ".join(f"{n:,} {outcome}" for outcome, n in shown["received"].items())
+    summary.add_row(styled("received"), styled(received))
+    summary.add_row(styled("rejects open"), styled(f"{shown['rejects']:,}", "bold red" if shown["rejects"] else "dim"))
+    show(summary)
+    for what in ("backends", "repos"):
+        if shown[what]:
+            show("", _by_name(what, shown[what]))
+
+
+def _by_name(what: str, counts: Mapping[str, Mapping[str, int]]) -> Any:
+    from rich.table import Table
+
+    from issue_core.cli.output import STYLES, styled
+    from issue_core.task import STATES
+
+    states = [state for state in STATES if any(state in each for each in counts.values())]
+    most_first = sorted(counts.items(), key=lambda item: -sum(item[1].values()))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(what, overflow="ellipsis", no_wrap=True)
+    for state in states:
+        table.add_column(state, justify="right")
+    for name, each in most_first[:_ROWS]:
+        cells = (styled(f"{each[state]:,}", STYLES[state]) if each.get(state) else "" for state in states)
+        table.add_row(styled(name, "none"), *cells)
+    if len(counts) > _ROWS:
+        table.add_row(styled(f"and {len(counts) - _ROWS:,} more (--json has them all)", "dim"))
+    return table
