@@ -9,13 +9,16 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from issue_core.task import Accepted, Document, FieldProblem, Priority, Rejected, SourceType, Spec
@@ -26,7 +29,7 @@ MAX_LABELS = 100
 _UUID_SPELLINGS = re.compile(
     r"(?:urn:uuid:)?(?:\{(?P<braced>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}"
     r"|(?P<plain>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})|(?P<bare>[0-9a-f]{32}))",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # Unicode's Cc, and the two separators that break a line without being control characters.
@@ -56,6 +59,13 @@ def _event_id(text: str) -> str:
         return parse_event_id(text)
     except ValueError:
         raise PydanticCustomError("event_id", "must be a UUID, such as 0190c7a4-9d5e-7c3b-8a43-3f2b8a1c9d10") from None
+
+
+def _readable_list(labels: Any) -> Any:
+    # pydantic keeps half a kilobyte for each wrong one: a hostile megabyte would take a third of a gigabyte.
+    if isinstance(labels, list) and len(labels) > 100 * MAX_LABELS:
+        raise PydanticCustomError("labels", f"has {len(labels):,} labels; {MAX_LABELS} different ones are allowed")
+    return labels
 
 
 def _each_label_once(labels: list[str]) -> list[str]:
@@ -89,7 +99,7 @@ class TaskSpec(BaseModel):
     description: _Description = Field(default="", description="Markdown, at most 60,000 characters.")
     target_repo: _Repo = Field(description="Where the task belongs: 1 to 200 characters without white space.")
     priority: Priority = Field(default="medium", description="high, medium or low.")
-    labels: Annotated[list[_Label], AfterValidator(_each_label_once)] = Field(
+    labels: Annotated[list[_Label], BeforeValidator(_readable_list), AfterValidator(_each_label_once)] = Field(
         default=[], description="At most 100 labels of 1 to 50 characters; case does not tell two labels apart."
     )
     due_in_days: Annotated[int, Field(ge=0, le=3650)] | None = Field(
@@ -151,16 +161,16 @@ def _judge_in_full(document: Document, strict: bool) -> Accepted | Rejected:
         value = _parse(document)
     except _Unreadable as unreadable:
         return Rejected(document, (FieldProblem("document", str(unreadable)),))
+    known = {name: field for name, field in value.items() if name in TaskSpec.model_fields}
+    extra = {name: field for name, field in value.items() if name not in TaskSpec.model_fields}
+    problems = chain(_problems_of_extra(extra), _unknown(extra) if strict else ())
     try:
-        spec = TaskSpec.model_validate(value)
+        spec = TaskSpec.model_validate(known)
     except ValidationError as invalid:
-        return Rejected(document, tuple(_problems_of_spec(invalid, value, strict)), _event_id_in(value))
-    extra = spec.model_extra
-    if not extra:
-        return _accepted(document, spec, None)
-    if problems := [*_problems_of_extra(extra), *(_unknown(extra) if strict else ())]:
-        return Rejected(document, tuple(problems), spec.triggering_event_id)
-    return _accepted(document, spec, extra)
+        return Rejected(document, _first(chain(_problems_of_spec(invalid), problems)), _event_id_in(value))
+    if found := _first(problems):
+        return Rejected(document, found, spec.triggering_event_id)
+    return _accepted(document, spec, extra or None)
 
 
 _validate_json = _Ordinary.__pydantic_validator__.validate_json
@@ -241,13 +251,18 @@ def differing_fields(first: Spec, second: Spec) -> list[str]:
     unknown = [
         name
         for name in sorted(one.keys() | other.keys())
-        if name not in one or name not in other or one[name] != other[name]
+        if name not in one or name not in other or _in_json(one[name]) != _in_json(other[name])
     ]
     return known + unknown
 
 
 def _comparable(name: str, value: Any) -> Any:
     return {label.casefold() for label in value} if name == "labels" else value
+
+
+def _in_json(value: Any) -> str:
+    """For Python 1, 1.0 and true are equal; in JSON, and so in the digest, they differ."""
+    return json.dumps(value, sort_keys=True)
 
 
 # --- reading a document -------------------------------------------------------------------------------------------
@@ -272,12 +287,13 @@ def _parse(document: Document) -> Any:
             f"is not valid UTF-8: the byte 0x{document.raw[error.start]:02x} at byte {error.start + 1} fits nowhere"
         ) from None
     except json.JSONDecodeError as error:
-        raise _Unreadable(f"is not JSON: {error.msg[:1].lower()}{error.msg[1:]} at {_where(error)}") from None
+        what = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+        raise _Unreadable(f"is not JSON: {what} at {_where(error)}") from None
     except RecursionError:
         raise _Unreadable("is nested too deeply to be read") from None
-    except ValueError as error:
-        # The only other one: Python reads no integer of more than sys.get_int_max_str_digits() digits.
-        raise _Unreadable(f"holds a number that is too long to be read: {error}") from None
+    except ValueError:
+        # The only other one: so long an integer takes Python too much time to read.
+        raise _Unreadable(f"holds a number of more than {sys.get_int_max_str_digits():,} digits") from None
     if not isinstance(value, dict):
         raise _Unreadable(f"must be a JSON object, not {_kind(value)}")
     return value
@@ -290,9 +306,8 @@ def _where(error: json.JSONDecodeError) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _Unreadable(f"gives the key {_quoted(twice)} twice")
+        times = Counter(name for name, _ in pairs)
+        raise _Unreadable(f"gives the key {_quoted(times.most_common(1)[0][0])} twice")
     return value
 
 
@@ -313,13 +328,21 @@ def _event_id_in(value: dict[str, Any]) -> str | None:
         return None
 
 
-def _problems_of_spec(invalid: ValidationError, value: dict[str, Any], strict: bool) -> Iterator[FieldProblem]:
+MAX_PROBLEMS = 100
+"""How many of a document's problems are told, and how many of its unknown fields are named."""
+
+
+def _first(problems: Iterable[FieldProblem]) -> tuple[FieldProblem, ...]:
+    """As many as a person reads: a hostile megabyte could have half a million."""
+    told = tuple(islice(problems, MAX_PROBLEMS + 1))
+    if len(told) <= MAX_PROBLEMS:
+        return told
+    return (*told[:MAX_PROBLEMS], FieldProblem("document", f"has more problems than these {MAX_PROBLEMS}"))
+
+
+def _problems_of_spec(invalid: ValidationError) -> Iterator[FieldProblem]:
     for error in invalid.errors(include_url=False):
         yield FieldProblem(_path(error["loc"]), _in_words(error))
-    extra = {name: field for name, field in value.items() if name not in TaskSpec.model_fields}
-    yield from _problems_of_extra(extra)
-    if strict:
-        yield from _unknown(extra)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -339,7 +362,8 @@ def _in_words(error: ErrorDetails) -> str:
     if kind == "string_too_short":
         return "must not be empty"
     if kind in ("string_too_long", "too_long"):
-        return f"is {len(found):,} characters long; {context['max_length']:,} are allowed"
+        length = len(_as_counted(found, error["loc"][0]))
+        return f"is {length:,} characters long; {context['max_length']:,} are allowed"
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"must be between 0 and 3650, not {_quoted(found)}"
     if kind == "literal_error":
@@ -355,9 +379,17 @@ _EXPECTED = {"string_type": "a string", "int_type": "a whole number", "list_type
 def _bad_character(text: str, field: str) -> str:
     if field == "target_repo" and (space := re.search(r"\s", text)):
         return f"must not hold white space (character {space.start() + 1})"
-    bad = text.find("\0") if field == "description" else next(m.start() for m in _UNPRINTABLE.finditer(text.strip()))
-    shown = text if field == "description" else text.strip()
-    return f"must not hold a control character (U+{ord(shown[bad]):04X} at character {bad + 1})"
+    start = text.index(_as_counted(text, field))
+    bad = text.index("\0") if field == "description" else next(_UNPRINTABLE.finditer(text, start)).start()
+    return f"must not hold a control character (U+{ord(text[bad]):04X} at character {bad + 1})"
+
+
+# What pydantic trims: Unicode's White_Space. str.strip() takes U+001C to U+001F away too.
+_WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+
+
+def _as_counted(text: str, field: int | str) -> str:
+    return text.strip(_WHITE_SPACE) if field in ("title", "labels") else text
 
 
 def _surrogate(text: str) -> str:
@@ -387,26 +419,22 @@ MAX_DEPTH = 100
 """How deeply the value of an unknown field may be nested."""
 
 
-def _problems_of_extra(extra: dict[str, Any]) -> Iterator[FieldProblem]:
+def _problems_of_extra(value: Any, path: tuple[int | str, ...] = ()) -> Iterator[FieldProblem]:
     """What a known field refuses, an unknown one refuses too, at any depth."""
-    open_values: list[tuple[str, Any, int]] = [("", extra, 0)]
-    while open_values:
-        path, value, depth = open_values.pop()
-        if depth > MAX_DEPTH:
-            yield FieldProblem(path[:200], f"is nested more than {MAX_DEPTH} levels deep")
-        elif isinstance(value, dict):
-            open_values += [(f"{path}.{name}".removeprefix("."), inner, depth + 1) for name, inner in value.items()]
-            yield from (
-                FieldProblem(_printable(path) or "document", _bad_text(name, "a field's name "))
-                for name in value
-                if not _is_text(name)
-            )
-        elif isinstance(value, list):
-            open_values += [(f"{path}[{n}]", inner, depth + 1) for n, inner in enumerate(value)]
-        elif isinstance(value, str) and not _is_text(value):
-            yield FieldProblem(_printable(path), _bad_text(value))
-        elif isinstance(value, float) and not math.isfinite(value):
-            yield FieldProblem(_printable(path), "must not be NaN or infinite: JSON has no such number")
+    if len(path) > MAX_DEPTH:
+        yield FieldProblem(_spelled(path), f"is nested more than {MAX_DEPTH} levels deep")
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            if not _is_text(name):
+                yield FieldProblem(_spelled(path) or "document", _bad_text(name, "a field's name "))
+            yield from _problems_of_extra(inner, (*path, name))
+    elif isinstance(value, list):
+        for n, inner in enumerate(value):
+            yield from _problems_of_extra(inner, (*path, n))
+    elif isinstance(value, str) and not _is_text(value):
+        yield FieldProblem(_spelled(path), _bad_text(value))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield FieldProblem(_spelled(path), "must not be NaN or infinite: JSON has no such number")
 
 
 def _is_text(text: str) -> bool:
@@ -417,18 +445,23 @@ def _bad_text(text: str, what: str = "") -> str:
     return what + (_surrogate(text) if _SURROGATE.search(text) else _bad_character(text, "extra"))
 
 
-def _printable(path: str) -> str:
-    return path if _is_text(path) else json.dumps(path)
+def _spelled(path: tuple[int | str, ...]) -> str:
+    """The path in characters that can be shown and stored, and not many of them: names are as long as one likes."""
+    text = _path(path)
+    text = text if _is_text(text) else json.dumps(text)
+    return text if len(text) <= 200 else text[:199] + "…"
 
 
 def _unknown(extra: dict[str, Any]) -> Iterator[FieldProblem]:
     for name in extra:
-        yield FieldProblem(name, f"is no field of a TaskSpec{_did_you_mean(name)}")
+        yield FieldProblem(_spelled((name,)), f"is no field of a TaskSpec{_did_you_mean(name)}")
 
 
 def _warnings(extra: dict[str, Any]) -> Iterator[str]:
-    for name in extra:
+    for name in islice(extra, MAX_PROBLEMS):
         yield f"unknown field {_quoted(name)} kept{_did_you_mean(name)}"
+    if len(extra) > MAX_PROBLEMS:
+        yield f"{len(extra) - MAX_PROBLEMS:,} more unknown fields kept"
 
 
 def _did_you_mean(name: str) -> str:

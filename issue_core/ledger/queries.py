@@ -83,12 +83,22 @@ def _matching(connection: sqlite3.Connection, chosen: Filter, newest_first: bool
     label = None if chosen.label is None else chosen.label.casefold()
     where = " AND ".join(_CONDITIONS[name] for name in asked) or "true"
     order = "DESC" if newest_first else "ASC"
+    if not all(map(_can_be_stored, asked.values())):
+        return
     for low, high in facets.ranges(connection, asked, newest_first=newest_first):
         query = f"SELECT {_COLUMNS} FROM tasks WHERE seq BETWEEN :low AND :high AND {where} ORDER BY seq {order}"  # noqa: S608 - constants
         for row in connection.execute(query, {**asked, "low": low, "high": high}):
             task = _from_row(row)
             if label is None or any(label == own.casefold() for own in task.labels):
                 yield task
+
+
+def _can_be_stored(value: str | int) -> bool:
+    """Whether SQLite can compare it: bytes on the command line that are no UTF-8 reach us as half surrogate pairs."""
+    try:
+        return str(value).encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def task(connection: sqlite3.Connection, seq: int) -> Task:

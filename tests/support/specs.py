@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 from hypothesis import strategies as st
 
-OMITTED = object()
+OMITTED = "(omitted)"
 """As a field's value: leave the field out."""
 
 _NUMBERS = count(1)

@@ -1,0 +1,77 @@
+"""A shell session as a page shows it: the commands behind ``$``, and what they are said to print."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.docs.pages import Block, environment
+
+_MARK = "<<end of command>>"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command, the lines that its page shows below it, and its line in the page."""
+
+    text: str
+    shown: tuple[str, ...]
+    line: int
+
+
+def commands(block: Block) -> list[Command]:
+    """The commands of a ``console`` block; a command goes on in the lines that begin with ``>``."""
+    found: list[Command] = []
+    for number, line in enumerate(block.text.splitlines(), start=block.line):
+        if line.startswith("$ "):
+            found.append(Command(line[2:], (), number))
+            continue
+        last = found.pop()
+        if line.startswith("> ") and not last.shown:
+            found.append(Command(f"{last.text}\n{line[2:]}", (), last.line))
+        else:
+            found.append(Command(last.text, (*last.shown, line), last.line))
+    return found
+
+
+def run(session: Iterable[Command], folder: Path, home: Path) -> list[tuple[str, int]]:
+    """Run the commands one after another in one shell, in ``folder``; gives what each printed, and its exit code.
+
+    Both output streams are taken together, as a terminal shows them.
+    """
+    script = ["code=0"]
+    for command in session:
+        script += [f"(exit $code)\n{command.text}", f"code=$?; printf '%s %s\\n' '{_MARK}' $code"]
+    done = subprocess.run(
+        ["sh", "-c", "\n".join(script)],
+        stdin=subprocess.DEVNULL,
+        cwd=folder,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    parts = re.split(rf"{re.escape(_MARK)} (\d+)\n", done.stdout)
+    return list(zip(parts[::2], map(int, parts[1::2]), strict=False))
+
+
+def matches(shown: Iterable[str], printed: str) -> bool:
+    """Whether a command printed what its page shows: ``...`` stands for anything, alone on a line for any lines."""
+    pattern = "".join(_pattern(line) for line in shown)
+    return re.fullmatch(pattern, "".join(f"{_squeezed(line)}\n" for line in printed.splitlines())) is not None
+
+
+def _pattern(line: str) -> str:
+    if line.strip() == "...":
+        return r"(?:.*\n)*"
+    return ".*".join(re.escape(part) for part in _squeezed(line).split("...")) + r"\n"
+
+
+def _squeezed(line: str) -> str:
+    # Tabs and columns: how wide a gap is says nothing.
+    return re.sub(r"\s+", " ", line).rstrip()

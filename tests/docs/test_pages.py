@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from issue_core import backends
+from issue_core.config import BackendTypes, load
+from tests.docs import session
+from tests.docs.pages import GENERATED, PAGES, ROOT, anchors, blocks, environment, links, name_of, pages_with
+
+LANGUAGES = {
+    "console",  # run by a test, its output compared
+    "python",  # run by a test
+    "toml",  # loaded as a configuration by a test
+    "json",  # parsed by a test
+    "mermaid",
+    "markdown",
+    "text",
+    "sh",  # not run: it installs something, or takes the tools that make gives
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_says_what_it_is_so_that_no_example_escapes_its_test(page: Path) -> None:
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    dead = [link for link in links(page) if "://" not in link and not _leads_somewhere(page, link)]
+
+    assert dead == []
+
+
+def _leads_somewhere(page: Path, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    target = page.parent / path if path else page
+    return target.exists() and (not anchor or anchor in anchors(target))
+
+
+@pytest.mark.parametrize("page", pages_with("console"), ids=name_of)
+def test_every_console_block_does_and_prints_what_it_shows(page: Path, tmp_path: Path) -> None:
+    work, home = tmp_path / "work", tmp_path / "home"
+    shutil.copytree(ROOT / "docs" / "demo", work / "docs" / "demo")
+    home.mkdir()
+    listed = [(command, block) for block in blocks(page, "console") for command in session.commands(block)]
+    if any("sqlite3 " in command.text for command, _ in listed) and not shutil.which("sqlite3"):
+        pytest.skip("this machine has no sqlite3")
+
+    results = session.run([command for command, _ in listed], work, home)
+
+    assert len(results) == len(listed)
+    following = [*(command.text for command, _ in listed[1:]), ""]
+    for (command, block), (printed, code), after in zip(listed, results, following, strict=True):
+        told = f"{name_of(page)}:{command.line}: $ {command.text}\nexit code {code}, printed:\n{printed}"
+        assert code == 0 or after == "echo $?", told
+        if any(each.shown for each in session.commands(block)):
+            assert session.matches(command.shown, printed), told
+
+
+def test_an_output_that_differs_in_one_word_is_noticed() -> None:
+    assert session.matches(["created task 1 (...)"], "created task 1 (0190c7a4)\n")
+    assert not session.matches(["created task 1 (...)"], "created task 2 (0190c7a4)\n")
+    assert not session.matches(["one"], "one\ntwo\n")
+    assert not session.matches([], "one\n")
+    assert session.matches(["one", "...", "four"], "one\ntwo\nthree\nfour\n")
+
+
+@pytest.mark.parametrize("page", pages_with("python"), ids=name_of)
+def test_every_python_block_runs(page: Path, tmp_path: Path) -> None:
+    program = "\n".join(block.text for block in blocks(page, "python"))
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("page", pages_with("toml"), ids=name_of)
+def test_every_toml_block_is_a_configuration_that_loads(page: Path, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    for block in blocks(page, "toml"):
+        file.write_text(block.text, encoding="utf-8")
+
+        settings = load(config=file, ledger=None, environ={}, backends=BackendTypes(backends.keys_of, backends.types))
+
+        assert settings.file == file
+
+
+@pytest.mark.parametrize("page", pages_with("json"), ids=name_of)
+def test_every_json_block_is_json(page: Path) -> None:
+    for block in blocks(page, "json"):
+        assert json.loads(block.text)
+
+
+def test_the_pages_that_are_not_tested_here_are_there() -> None:
+    assert {name_of(page) for page in PAGES} >= GENERATED
