@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from issue_core.task import Accepted, Document, FieldProblem, Oversize, Rejected, Spec
-from issue_core.taskspec import MAX_PROBLEMS, TaskIngestionRequest, TaskSpec, judge
+from issue_core.taskspec import TaskIngestionRequest, TaskSpec, judge
+from issue_core.taskspec.problems import MAX_PROBLEMS
 from tests.support.specs import OMITTED, UUID_SPELLINGS, a_spec, an_event_id, written
 
 EVENT_ID = an_event_id(1)

@@ -30,7 +30,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """How a backend wants to be used; every value can be set in the configuration.
+    """How a backend wants to be used. The configuration can set all but the last three otherwise.
 
     ``settle`` is how many seconds after ``request_timeout`` a request that was cut off may still take effect.
     ``looks`` is how often an absence must be seen, ``look_interval`` seconds apart, before it is believed.
@@ -41,11 +41,11 @@ class Traits:
 
     max_in_flight: int = 1
     min_interval: float = 0.0
-    per_minute: int = 0
-    per_hour: int = 0
     settle: float = 30.0
     looks: int = 1
     look_interval: float = 60.0
+    per_minute: int = 0
+    per_hour: int = 0
     settles_with_worker: bool = False
 
 

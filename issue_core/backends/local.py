@@ -69,17 +69,21 @@ def open_backend(name: str, options: Mapping[str, Any], *, home: Path, request_t
         raise ConfigError(
             f"Backend {name!r}: the path {os.fsencode(root)!r} is not UTF-8.", hint="set `path` to a folder that is"
         ) from None
-    return Local(name, root, options.get("projects", {}))
+    return Local(name, root, options.get("projects", {}), beside=None if "path" in options else home)
 
 
 class Local:
-    """A folder of issues; ``root`` is its absolute path, ``projects`` names folders otherwise than ``target_repo``."""
+    """A folder of issues; ``root`` is its absolute path, ``projects`` names folders otherwise than ``target_repo``.
 
-    def __init__(self, name: str, root: Path, projects: Mapping[str, str]) -> None:
+    ``beside`` is the ledger's folder, where the issues lie in it.
+    """
+
+    def __init__(self, name: str, root: Path, projects: Mapping[str, str], *, beside: Path | None = None) -> None:
         self.name = name
         self.traits = TRAITS
         self._root = root
         self._projects = projects
+        self._beside = beside
         self._anchored: set[Path] = set()
 
     def target(self, target_repo: str) -> Target:
@@ -154,6 +158,8 @@ class Local:
 
     def check(self) -> list[Finding]:
         """Whether the folder is there, or can be made, and can be written."""
+        if self._beside is not None and not self._beside.exists():
+            return [Finding(True, f"The folder {self._root} will be made with the first issue, beside the ledger.")]
         try:
             files.require(self._root, "")
         except BackendError as error:

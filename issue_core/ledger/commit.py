@@ -7,7 +7,7 @@ import threading
 
 
 class Commit:
-    """The commit of an open transaction, begun when this is made. Until :meth:`wait` returns the connection is its own."""
+    """The commit of an open transaction, begun as this is made; until :meth:`wait` returns, it owns the connection."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection

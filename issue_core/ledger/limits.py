@@ -49,8 +49,9 @@ _PARK = """
     INSERT INTO parked (backend, project, code, reason, since, until, probes)
     VALUES (:backend, :project, :code, :reason, :now, :until, :probes)
     ON CONFLICT DO UPDATE SET
-        code = excluded.code, reason = excluded.reason,
-        until = max(until, excluded.until), probes = max(probes, excluded.probes)
+        code = excluded.code, reason = excluded.reason, since = min(since, excluded.since),
+        until = iif(since > excluded.since, excluded.until, max(until, excluded.until)),
+        probes = max(probes, excluded.probes)
 """
 
 _UNPARK = "DELETE FROM parked WHERE backend = :backend AND project = :project"
@@ -176,7 +177,8 @@ def park(
 ) -> Parked:
     """Leave ``project`` (or the whole backend) alone until ``until``, after so many vain ``probes``.
 
-    What is parked already for longer stays so: several requests may meet the same end at once.
+    What is parked already for longer stays so, for several requests may meet the same end at once; unless a clock
+    that has been set back since said for how long.
     """
     parameters = {"backend": backend, "project": project, "code": code, "reason": reason, "probes": probes}
     tx.connection.execute(_PARK, {**parameters, "now": tx.now, "until": to_text(until)})

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from issue_core.ledger import facets, history, queries
-from issue_core.task import Task, TaskState, from_text, to_text
+from issue_core.task import Task, from_text
 
 if TYPE_CHECKING:
     from issue_core.ledger import Ledger, Transaction
@@ -39,7 +39,6 @@ _STANDING = "SELECT state, next_attempt_at, in_doubt_since FROM tasks WHERE seq 
 _LEASE = "SELECT owner, until FROM leases WHERE seq = :seq"
 _OWNERS = "SELECT DISTINCT owner FROM leases WHERE owner <> :me"
 _TAKE_LEASE = "INSERT OR REPLACE INTO leases (seq, owner, attempt_id, until) VALUES (:seq, :owner, :attempt_id, :until)"
-_END_LEASE = "DELETE FROM leases WHERE seq = :seq AND owner = :owner AND attempt_id IS :attempt_id"
 _RENEW = "UPDATE leases SET until = :until WHERE owner = :owner AND seq IN (SELECT value FROM json_each(:seqs))"
 _FREE = "DELETE FROM leases WHERE owner = :owner OR until < :running RETURNING seq"
 
@@ -55,8 +54,6 @@ _DOUBT = """
 
 _ROUTE = "UPDATE tasks SET backend = :backend, updated_at = :now WHERE seq = :seq"
 
-_END_ATTEMPT = "UPDATE attempts SET outcome = :outcome, ended_at = :now, error = :error WHERE id = :attempt_id"
-
 _UNSETTLED = """
     SELECT id, backend, address, project, account, started_at, boot, running, look_after, looks, outcome
     FROM attempts WHERE seq = :seq AND (outcome IS NULL OR outcome = 'unknown') ORDER BY id
@@ -66,25 +63,6 @@ _RESTART = """
     UPDATE attempts SET started_at = :now, boot = :boot, running = :running, look_after = :look_after WHERE id = :id
 """
 _RESTART_LEASE = "UPDATE leases SET until = :until WHERE seq = :seq AND owner = :owner AND attempt_id = :id"
-
-_LOOKED = (
-    "UPDATE attempts SET looks = looks + 1, look_after = :look_after, boot = :boot, running = :running WHERE id = :id"
-)
-
-_MOVE = """
-    UPDATE tasks SET
-        state = :state, updated_at = :now, attempts = attempts + :tries, next_attempt_at = :next_attempt_at,
-        in_doubt_since = CASE WHEN :doubt_ends THEN NULL ELSE in_doubt_since END, last_error = :error
-    WHERE seq = :seq
-"""
-
-_LINK = """
-    UPDATE tasks SET
-        backend = :backend, remote_id = :id, remote_url = :url, remote_project = :project, synced_at = :now
-    WHERE seq = :seq
-"""
-
-_ATTEMPTS = "SELECT attempts FROM tasks WHERE seq = :seq"
 
 _RETRY = """
     UPDATE tasks SET state = 'pending', attempts = 0, next_attempt_at = NULL, updated_at = :now WHERE seq = :seq
@@ -98,6 +76,10 @@ _CAN_BE_RETRIED = """
 _BLOCKS_TO_RETRY = """
     SELECT DISTINCT block FROM facets WHERE facet = 'state' AND value IN ('failed', 'pending') ORDER BY block
 """
+
+
+WRONG_CLOCK = timedelta(days=7)
+"""How far back an attempt is looked for when only a wrong clock knows when it began."""
 
 
 class Waiting(NamedTuple):
@@ -295,11 +277,16 @@ def unsettled(connection: sqlite3.Connection, seq: int, *, now: datetime, runnin
     How long ago one began is measured on the running clock, which no correction of the time can move. After a restart
     it is at least as long as the machine has been up.
     """
+    booted_at = now - timedelta(seconds=running)
     found = []
     for row in connection.execute(_UNSETTLED, {"seq": seq}):
         (attempt_id, backend, address, project, account, started, its_boot, began, look_after, looks, outcome) = row
-        elapsed = running - began if boot == its_boot and running >= began else running
+        same_boot = boot == its_boot and running >= began
+        elapsed = running - began if same_boot else running
         since = min(from_text(started), now - timedelta(seconds=elapsed))
+        if not same_boot and from_text(started) > booted_at:
+            # It began before this boot, so the clock was wrong then, or is now, and nobody knows by how much.
+            since = booted_at - WRONG_CLOCK
         where = Where(backend, address, project, account)
         found.append(Unsettled(attempt_id, where, since, looks, outcome is None, look_after - began - elapsed))
     return found
@@ -315,129 +302,6 @@ def assume_attempt(tx: Transaction, seq: int, where: Where, *, running: float, b
     attempt_id = _start(tx, seq, where, look_after=running, running=running, boot=boot)
     tx.connection.execute(_ROUTE, {"seq": seq, "backend": where.backend, "now": tx.now})
     history.add(tx, seq, "assumed", attempt=attempt_id, backend=where.backend, project=where.project)
-
-
-# --- outcomes: each ends the lease, and is written by its owner alone ------------------------------------------------
-
-
-def succeed(tx: Transaction, attempt: Attempt, *, issue: dict[str, str], notes: Sequence[str], adopted: bool) -> bool:
-    """The issue is there. ``issue`` has ``id``, ``url`` and ``project``.
-
-    ``False``: the lease was no longer ours. The issue is written into the history, for a person may have to close it.
-    """
-    if not _end(tx, attempt, "found" if adopted else "created", None):
-        history.add(tx, attempt.task.seq, "late", attempt=attempt.id, **issue)
-        return False
-    link(tx, attempt.task.seq, attempt.where.backend, issue=issue, notes=notes, adopted=adopted, attempt=attempt.id)
-    return True
-
-
-def link(
-    tx: Transaction,
-    seq: int,
-    backend: str,
-    *,
-    issue: dict[str, str],
-    notes: Sequence[str],
-    adopted: bool,
-    attempt: int | None,
-) -> None:
-    """Task ``seq`` is ``synced`` with ``issue``; its doubt is over."""
-    _move(tx, seq, "synced", tries=1, doubt_ends=True)
-    tx.connection.execute(_LINK, {**issue, "backend": backend, "seq": seq, "now": tx.now})
-    kind = "adopted" if adopted else "synced"
-    history.add(tx, seq, kind, attempt=attempt, backend=backend, **issue, notes=list(notes) or None)
-
-
-def give_back(tx: Transaction, attempt: Attempt, code: str, error: str) -> None:
-    """The attempt had no effect and was not the task's fault: it counts for nothing."""
-    if _end(tx, attempt, code, error):
-        _move(tx, attempt.task.seq, "pending", doubt_ends=True, error=error)
-        history.add(tx, attempt.task.seq, "deferred", attempt=attempt.id, code=code, error=error)
-
-
-def try_later(
-    tx: Transaction, attempt: Attempt, code: str, error: str, *, next_at: datetime, max_attempts: int
-) -> bool:
-    """The attempt failed, without effect. ``True``: that was the last one, the task is ``failed``."""
-    if not _end(tx, attempt, code, error):
-        return False
-    return _count_a_try(tx, attempt.task.seq, attempt.id, code, error, next_at=next_at, max_attempts=max_attempts)
-
-
-def refuse(tx: Transaction, attempt: Attempt, code: str, error: str) -> None:
-    """The tracker refuses the task for good: it is ``failed``."""
-    if _end(tx, attempt, code, error):
-        fail(tx, attempt.task.seq, code, error, attempt=attempt.id, tries=1, doubt_ends=True)
-
-
-def leave_in_doubt(tx: Transaction, attempt: Attempt, error: str) -> None:
-    """Nobody knows whether the issue was made: the task stays in doubt until a look has settled it."""
-    if _end(tx, attempt, "unknown", error):
-        _move(tx, attempt.task.seq, "pending", error=error)
-        history.add(tx, attempt.task.seq, "doubt", attempt=attempt.id, error=error)
-
-
-def fail(
-    tx: Transaction,
-    seq: int,
-    code: str,
-    error: str,
-    *,
-    attempt: int | None = None,
-    tries: int = 0,
-    doubt_ends: bool,
-) -> None:
-    """Task ``seq`` needs a person."""
-    _move(tx, seq, "failed", tries=tries, doubt_ends=doubt_ends, error=error)
-    history.add(tx, seq, "failed", attempt=attempt, code=code, error=error)
-
-
-def give_up(tx: Transaction, seq: int, code: str, error: str) -> bool:
-    """Fail a task that waits, for what it waits for will not come; ``False``: it waits no more, or is in doubt."""
-    state, _, in_doubt_since = tx.connection.execute(_STANDING, {"seq": seq}).fetchone()
-    if state != "pending" or in_doubt_since:
-        return False
-    fail(tx, seq, code, error, doubt_ends=False)
-    return True
-
-
-# --- looks -----------------------------------------------------------------------------------------------------------
-
-
-def end_look(tx: Transaction, seq: int, *, owner: str) -> bool:
-    """End the lease of a look; ``False`` when it was no longer ours, and what was seen must not be written."""
-    parameters = {"seq": seq, "owner": owner, "attempt_id": None}
-    return tx.connection.execute(_END_LEASE, parameters).rowcount == 1
-
-
-def settle_as_found(tx: Transaction, seq: int, attempts: Sequence[Unsettled], *, issue: dict[str, str]) -> None:
-    """A look found the issue that one of ``attempts`` made: it is the task's."""
-    for attempt in attempts:
-        _settle(tx, attempt, "found", None)
-    last = attempts[-1]
-    link(tx, seq, last.where.backend, issue=issue, notes=(), adopted=True, attempt=last.id)
-
-
-def look_again(tx: Transaction, attempt: Unsettled, *, wait: float, running: float, boot: str) -> None:
-    """A look saw nothing; one look is not enough here. The next one is due in ``wait`` seconds."""
-    # What elapsed before counts no more: the wait starts now, on today's clock.
-    parameters = {"id": attempt.id, "look_after": running + wait, "boot": boot, "running": running}
-    tx.connection.execute(_LOOKED, parameters)
-
-
-def settle_as_absent(
-    tx: Transaction, seq: int, attempts: Sequence[Unsettled], *, next_at: datetime | None, max_attempts: int
-) -> bool:
-    """The looks saw no issue: these attempts did not work, the doubt is over. ``True``: the task is ``failed`` now.
-
-    Together they count as one try. ``next_at`` is when the task may be tried again (``None``: now).
-    """
-    for attempt in attempts:
-        _settle(tx, attempt, "absent", None)
-    error = "looked for the issue where the last attempt went: it is not there"
-    last = attempts[-1].id
-    return _count_a_try(tx, seq, last, "absent", error, next_at=next_at, max_attempts=max_attempts)
 
 
 # --- by a person -----------------------------------------------------------------------------------------------------
@@ -464,61 +328,3 @@ def _retry_between(tx: Transaction, low: int, high: int) -> int:
         facets.add_state(tx, seq, "pending")
         history.add(tx, seq, "retry", was=state)
     return len(found)
-
-
-# --- what all of these share -----------------------------------------------------------------------------------------
-
-
-def _end(tx: Transaction, attempt: Attempt, outcome: str, error: str | None) -> bool:
-    parameters = {"seq": attempt.task.seq, "owner": attempt.owner, "attempt_id": attempt.id}
-    if tx.connection.execute(_END_LEASE, parameters).rowcount != 1:
-        return False
-    tx.connection.execute(_END_ATTEMPT, {"attempt_id": attempt.id, "outcome": outcome, "error": error, "now": tx.now})
-    return True
-
-
-def _settle(tx: Transaction, attempt: Unsettled, outcome: str, error: str | None) -> None:
-    tx.connection.execute(_END_ATTEMPT, {"attempt_id": attempt.id, "outcome": outcome, "error": error, "now": tx.now})
-
-
-def _count_a_try(
-    tx: Transaction,
-    seq: int,
-    attempt: int,
-    code: str,
-    error: str,
-    *,
-    next_at: datetime | None,
-    max_attempts: int,
-) -> bool:
-    tries = tx.connection.execute(_ATTEMPTS, {"seq": seq}).fetchone()[0] + 1
-    if tries >= max_attempts:
-        fail(tx, seq, code, f"{error} (try {tries} of {max_attempts})", attempt=attempt, tries=1, doubt_ends=True)
-        return True
-    at = None if next_at is None else to_text(next_at)
-    _move(tx, seq, "pending", tries=1, doubt_ends=True, error=error, next_attempt_at=at)
-    history.add(tx, seq, "absent" if code == "absent" else "deferred", attempt=attempt, error=error, until=at)
-    return False
-
-
-def _move(
-    tx: Transaction,
-    seq: int,
-    state: TaskState,
-    *,
-    tries: int = 0,
-    doubt_ends: bool = False,
-    error: str | None = None,
-    next_attempt_at: str | None = None,
-) -> None:
-    parameters = {
-        "seq": seq,
-        "state": state,
-        "now": tx.now,
-        "tries": tries,
-        "doubt_ends": doubt_ends,
-        "error": error,
-        "next_attempt_at": next_attempt_at,
-    }
-    tx.connection.execute(_MOVE, parameters)
-    facets.add_state(tx, seq, state)

@@ -95,10 +95,7 @@ def _matching(connection: sqlite3.Connection, chosen: Filter, newest_first: bool
 
 def _can_be_stored(value: str | int) -> bool:
     """Whether SQLite can compare it: bytes on the command line that are no UTF-8 reach us as half surrogate pairs."""
-    try:
-        return str(value).encode() is not None
-    except UnicodeEncodeError:
-        return False
+    return not isinstance(value, str) or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def task(connection: sqlite3.Connection, seq: int) -> Task:

@@ -126,7 +126,7 @@ def get(connection: sqlite3.Connection, reject_id: int) -> Reject:
     Raises:
         NotFound: there is none with this ID.
     """
-    row = connection.execute(_GET, {"id": reject_id}).fetchone() if reject_id < 2**63 else None
+    row = connection.execute(_GET, {"id": reject_id}).fetchone() if 0 < reject_id < 2**63 else None
     if row is None:
         raise NotFound(f"no reject {reject_id} in the ledger", hint="issue rejects list --state all shows them.")
     return _from_row(row)

@@ -22,7 +22,7 @@ from issue_core.errors import (
     TryLater,
     Unreachable,
 )
-from issue_core.ledger import Transaction, facets, limits, outbox
+from issue_core.ledger import Transaction, facets, limits, outbox, outcomes
 from issue_core.ledger.outbox import Attempt, Waiting, Where
 from issue_core.sync_engine.desk import Blocked, Desk
 from issue_core.sync_engine.doubts import LeaseLost, a_strangers, as_record
@@ -126,7 +126,7 @@ class Creates:
             return
         error = blocked.refused.reason
         with desk.ledger.write() as tx:
-            failed = outbox.give_up(tx, waiting.seq, blocked.refused.code, error)
+            failed = outcomes.give_up(tx, waiting.seq, blocked.refused.code, error)
         if failed:
             desk.tell(Result(waiting.event_id, waiting.seq, desk.name, "failed", error=error))
 
@@ -263,7 +263,7 @@ class Creates:
         name = self._desk.name
         if done.issue is not None:
             limits.end_streak(tx, name)
-            if not outbox.succeed(
+            if not outcomes.succeed(
                 tx, done.attempt, issue=as_record(done.issue), notes=done.issue.notes, adopted=done.adopted
             ):
                 return
@@ -273,7 +273,7 @@ class Creates:
             yield self._record_error(tx, done, error)
         else:
             why = "there was no time left to send the request"
-            outbox.give_back(tx, done.attempt, "lease", why)
+            outcomes.give_back(tx, done.attempt, "lease", why)
             self._desk.budget.give_back()
             yield Result(task.event_id, task.seq, name, "deferred", why, tx.moment)
 
@@ -283,23 +283,23 @@ class Creates:
         if error.known:
             limits.end_streak(tx, desk.name)
         if isinstance(error, Unreachable | CredentialsRefused | ProjectClosed | Limited):
-            outbox.give_back(tx, attempt, error.code, error.message)
+            outcomes.give_back(tx, attempt, error.code, error.message)
             desk.budget.give_back()
         elif isinstance(error, OutcomeUnknown):
-            outbox.leave_in_doubt(tx, attempt, error.message)
+            outcomes.leave_in_doubt(tx, attempt, error.message)
             look_at = tx.moment + timedelta(seconds=desk.sync.request_timeout + desk.traits.settle)
             reason = f"in doubt whether its issue was made: {error.message}"
             waits = Blocked(reason, look_at, parked=False)
         elif isinstance(error, TryLater):
             pause = timedelta(seconds=error.retry_after) if error.retry_after else desk.back_off(task.attempts)
             next_at = tx.moment + pause
-            if outbox.try_later(
+            if outcomes.try_later(
                 tx, attempt, error.code, error.message, next_at=next_at, max_attempts=desk.sync.max_attempts
             ):
                 return Result(task.event_id, task.seq, desk.name, "failed", error=error.message)
             waits = Blocked(f"back-off: {error.message}", next_at, parked=False)
         else:
-            outbox.refuse(tx, attempt, error.code, error.message)
+            outcomes.refuse(tx, attempt, error.code, error.message)
             return Result(task.event_id, task.seq, desk.name, "failed", error=error.message)
         why = waits or Blocked(error.message, None)
         return Result(

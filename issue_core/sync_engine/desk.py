@@ -163,7 +163,7 @@ class Desk:
             self._block(key, Blocked(limited.reason, limited.until, parked=False))
         elif parked is None:
             self.passed.add(key)
-        elif parked.until > now:
+        elif parked.until > now >= parked.since:
             self._block(key, Blocked(parked_for(parked), parked.until))
         else:
             self._probe(parked, target)

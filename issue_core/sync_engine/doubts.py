@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from issue_core.backends.base import Issue, Target
 from issue_core.errors import BackendError
-from issue_core.ledger import Transaction, history, outbox
+from issue_core.ledger import Transaction, history, outbox, outcomes
 from issue_core.ledger.outbox import Unsettled, Waiting, Where
 from issue_core.sync_engine.desk import Blocked, Desk
 from issue_core.sync_engine.results import Result
@@ -191,7 +191,7 @@ def _give_up(desk: Desk, doubts: Sequence[Doubt], why: Blocked) -> None:
     """The listing did not come to its end, so it says nothing: the doubts stay."""
     with desk.ledger.write() as tx:
         for doubt in doubts:
-            outbox.end_look(tx, doubt.waiting.seq, owner=desk.worker)
+            outcomes.end_look(tx, doubt.waiting.seq, owner=desk.worker)
     for _ in doubts:
         desk.budget.give_back()
     _defer(desk, doubts, why)
@@ -201,7 +201,7 @@ def _write_down(desk: Desk, doubts: Sequence[Doubt], found: dict[str, list[Issue
     told: list[Result] = []
     with desk.ledger.write() as tx:
         for doubt in doubts:
-            if outbox.end_look(tx, doubt.waiting.seq, owner=desk.worker):
+            if outcomes.end_look(tx, doubt.waiting.seq, owner=desk.worker):
                 told += _settled(desk, tx, doubt, found.get(doubt.waiting.event_id, []), account)
     for result in told:
         desk.tell(result)
@@ -219,7 +219,7 @@ def _settled(desk: Desk, tx: Transaction, doubt: Doubt, issues: list[Issue], acc
 def _adopted(desk: Desk, tx: Transaction, doubt: Doubt, ours: list[Issue]) -> Iterator[Result]:
     issue, *others = ours
     attempt = doubt.attempts[-1]
-    outbox.settle_as_found(tx, doubt.waiting.seq, doubt.attempts, issue=as_record(issue))
+    outcomes.settle_as_found(tx, doubt.waiting.seq, doubt.attempts, issue=as_record(issue))
     for other in others:
         history.add(tx, doubt.waiting.seq, "double", **as_record(other))
     remote = Remote(issue.id, issue.url, issue.project, tx.now)
@@ -228,7 +228,7 @@ def _adopted(desk: Desk, tx: Transaction, doubt: Doubt, ours: list[Issue]) -> It
 
 def _a_strangers(desk: Desk, tx: Transaction, doubt: Doubt, issue: Issue) -> Iterator[Result]:
     error = a_strangers(issue)
-    outbox.fail(tx, doubt.waiting.seq, "stranger", error, doubt_ends=False)
+    outcomes.fail(tx, doubt.waiting.seq, "stranger", error, doubt_ends=False)
     yield Result(doubt.waiting.event_id, doubt.waiting.seq, desk.name, "failed", error=error)
 
 
@@ -236,7 +236,7 @@ def _absent(desk: Desk, tx: Transaction, doubt: Doubt) -> Iterator[Result]:
     clock, traits, waiting = desk.ledger.clock, desk.traits, doubt.waiting
     if any(attempt.looks + 1 < traits.looks for attempt in doubt.attempts):
         for attempt in doubt.attempts:
-            outbox.look_again(tx, attempt, wait=traits.look_interval, running=clock.running(), boot=clock.boot())
+            outcomes.look_again(tx, attempt, wait=traits.look_interval, running=clock.running(), boot=clock.boot())
         until = tx.moment + timedelta(seconds=traits.look_interval)
         reason = "in doubt: not seen yet, and one look is not enough here"
         yield Result(waiting.event_id, waiting.seq, desk.name, "deferred", reason, until)
@@ -244,7 +244,7 @@ def _absent(desk: Desk, tx: Transaction, doubt: Doubt) -> Iterator[Result]:
     # Where a worker died the tracker is not to blame, so the task goes on at once.
     cut_off = all(attempt.cut_off for attempt in doubt.attempts)
     next_at = None if cut_off else tx.moment + desk.back_off(waiting.attempts)
-    failed = outbox.settle_as_absent(
+    failed = outcomes.settle_as_absent(
         tx, waiting.seq, doubt.attempts, next_at=next_at, max_attempts=desk.sync.max_attempts
     )
     if failed:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from issue_core.errors import NotFound, UsageError
 from issue_core.ingestion import ingest
-from issue_core.ledger import Ledger, facets, outbox, queries
+from issue_core.ledger import Ledger, facets, outbox, outcomes, queries
 from issue_core.ledger.queries import Filter
 from issue_core.task import STATES, Task, to_text
 from tests.support.clock import MovedClock
@@ -82,9 +82,9 @@ def move(ledger: Ledger, seq: int, how: str) -> None:
     issue = {"id": "1", "url": "https://example.org/1", "project": "p"}
     with ledger.write() as tx:
         if how == "fail":
-            outbox.fail(tx, seq, "refused", "no", doubt_ends=True)
+            outcomes.fail(tx, seq, "refused", "no", doubt_ends=True)
         elif how == "link":
-            outbox.link(tx, seq, ("work", "home")[seq % 2], issue=issue, notes=(), adopted=False, attempt=None)
+            outcomes.link(tx, seq, ("work", "home")[seq % 2], issue=issue, notes=(), adopted=False, attempt=None)
         elif how == "retry":
             outbox.retry(tx, [seq])
         elif how == "doubt":
@@ -163,6 +163,14 @@ def test_a_query_reads_only_what_it_gives_back(tmp_path: Path) -> None:
             assert next(queries.tasks(connection, Filter(repo="none"), limit=5, newest_first=True), None) is None
             connection.set_trace_callback(None)
     assert not any("FROM tasks" in row for row in rows)
+
+
+def test_a_filter_that_is_no_text_chooses_nothing(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ingest(ledger, [written(a_spec())])
+        with ledger.read() as connection:
+            for chosen in (Filter(repo="caf\udce9"), Filter(label="\udce9"), Filter(backend="\udce9")):
+                assert list(queries.tasks(connection, chosen, limit=None, newest_first=True)) == []
 
 
 # --- finding one task -----------------------------------------------------------------------------------------------

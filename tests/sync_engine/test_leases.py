@@ -12,7 +12,7 @@ import pytest
 from issue_core import Ledger, sync
 from issue_core.backends.base import Issue, Target
 from issue_core.errors import LedgerError
-from issue_core.ledger import outbox
+from issue_core.ledger import outbox, outcomes
 from issue_core.ledger.outbox import Attempt, Times, Where
 from issue_core.ledger.workers import enlisted, is_alive
 from issue_core.task import Task
@@ -163,10 +163,10 @@ def test_a_late_failure_of_an_overtaken_worker_changes_nothing(rig: Rig, other: 
     rig.sync()
     before = rig.task(event_id)
     with rig.ledger.write() as tx:
-        outbox.refuse(tx, attempt, "refused", "no")
-        outbox.give_back(tx, attempt, "limited", "no")
-        outbox.leave_in_doubt(tx, attempt, "no")
-        outbox.try_later(tx, attempt, "try_later", "no", next_at=rig.clock.now(), max_attempts=1)
+        outcomes.refuse(tx, attempt, "refused", "no")
+        outcomes.give_back(tx, attempt, "limited", "no")
+        outcomes.leave_in_doubt(tx, attempt, "no")
+        outcomes.try_later(tx, attempt, "try_later", "no", next_at=rig.clock.now(), max_attempts=1)
     assert rig.task(event_id) == before
     assert before.state == "synced"
 
