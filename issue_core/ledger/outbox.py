@@ -137,13 +137,14 @@ class Times:
 class Unsettled:
     """An attempt whose outcome nobody knows. ``cut_off``: no error was seen, its worker died.
 
-    It began at ``since`` by today's clock, or later. It may be looked for ``look_in`` seconds from the time it was
-    read (0 or less: now).
+    It began at ``since`` by today's clock, or later, and at ``began`` on this boot's running clock, or earlier. It may
+    be looked for ``look_in`` seconds from the time it was read (0 or less: now).
     """
 
     id: int
     where: Where
     since: datetime
+    began: float
     looks: int
     cut_off: bool
     look_in: float
@@ -282,13 +283,15 @@ def unsettled(connection: sqlite3.Connection, seq: int, *, now: datetime, runnin
     for row in connection.execute(_UNSETTLED, {"seq": seq}):
         (attempt_id, backend, address, project, account, started, its_boot, began, look_after, looks, outcome) = row
         same_boot = boot == its_boot and running >= began
-        elapsed = running - began if same_boot else running
+        at_the_latest = began if same_boot else 0.0
+        elapsed = running - at_the_latest
         since = min(from_text(started), now - timedelta(seconds=elapsed))
         if not same_boot and from_text(started) > booted_at:
             # It began before this boot, so the clock was wrong then, or is now, and nobody knows by how much.
             since = booted_at - WRONG_CLOCK
         where = Where(backend, address, project, account)
-        found.append(Unsettled(attempt_id, where, since, looks, outcome is None, look_after - began - elapsed))
+        look_in = look_after - began - elapsed
+        found.append(Unsettled(attempt_id, where, since, at_the_latest, looks, outcome is None, look_in))
     return found
 
 

@@ -22,9 +22,11 @@ _END_LEASE = "DELETE FROM leases WHERE seq = :seq AND owner = :owner AND attempt
 _END_ATTEMPT = "UPDATE attempts SET outcome = :outcome, ended_at = :now, error = :error WHERE id = :attempt_id"
 
 
-_LOOKED = (
-    "UPDATE attempts SET looks = looks + 1, look_after = :look_after, boot = :boot, running = :running WHERE id = :id"
-)
+_LOOKED = """
+    UPDATE attempts SET
+        looks = looks + 1, look_after = :look_after, started_at = :since, boot = :boot, running = :began
+    WHERE id = :id
+"""
 
 
 _MOVE = """
@@ -147,8 +149,9 @@ def settle_as_found(tx: Transaction, seq: int, attempts: Sequence[Unsettled], *,
 
 def look_again(tx: Transaction, attempt: Unsettled, *, wait: float, running: float, boot: str) -> None:
     """A look saw nothing; one look is not enough here. The next one is due in ``wait`` seconds."""
-    # What elapsed before counts no more: the wait starts now, on today's clock.
-    parameters = {"id": attempt.id, "look_after": running + wait, "boot": boot, "running": running}
+    # The wait starts now. When the attempt began stands there by today's clock from now on: another boot has another.
+    began = {"since": to_text(attempt.since), "boot": boot, "began": attempt.began}
+    parameters = {"id": attempt.id, "look_after": running + wait, **began}
     tx.connection.execute(_LOOKED, parameters)
 
 

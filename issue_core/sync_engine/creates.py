@@ -49,7 +49,7 @@ T = TypeVar("T")
 class Done:
     """A request that came back: the issue (``adopted``: it was there), or the error.
 
-    Neither: the issue was looked for before its create, and is not there.
+    Neither: the issue was looked for before its create, and is not there. ``looked``: that was all that was asked.
     """
 
     attempt: Attempt
@@ -57,6 +57,7 @@ class Done:
     issue: Issue | None = None
     adopted: bool = False
     error: BackendError | LeaseLost | None = None
+    looked: bool = False
 
     @property
     def absent(self) -> bool:
@@ -246,11 +247,8 @@ class Creates:
         try:
             since = clock.now() - timedelta(seconds=desk.settings.lookup_back)
             found = desk.backend.look(target, {event_id}, since, keep_lease=keep_lease).get(event_id, [])
-        except OutcomeUnknown as error:
-            # Nothing was created, so nothing is in doubt.
-            return Done(attempt, target, error=TryLater(error.message, retry_after=error.retry_after))
         except (BackendError, LeaseLost) as error:
-            return Done(attempt, target, error=error)
+            return Done(attempt, target, error=error, looked=True)
         ours = [issue for issue in found if issue.account in {attempt.where.account, *desk.settings.accounts}]
         if found and not ours:
             return Done(attempt, target, error=Refused(a_strangers(found[0])))
@@ -282,12 +280,13 @@ class Creates:
         waits: Blocked | None = desk.park_for(tx, error, done.target)
         if error.known:
             limits.end_streak(tx, desk.name)
-        if isinstance(error, Unreachable | CredentialsRefused | ProjectClosed | Limited):
+        if done.looked or isinstance(error, Unreachable | CredentialsRefused | ProjectClosed | Limited):
             outcomes.give_back(tx, attempt, error.code, error.message)
             desk.budget.give_back()
         elif isinstance(error, OutcomeUnknown):
             outcomes.leave_in_doubt(tx, attempt, error.message)
-            look_at = tx.moment + timedelta(seconds=desk.sync.request_timeout + desk.traits.settle)
+            look_in = attempt.deadline + desk.traits.settle - desk.ledger.clock.running()
+            look_at = tx.moment + timedelta(seconds=look_in)
             reason = f"in doubt whether its issue was made: {error.message}"
             waits = Blocked(reason, look_at, parked=False)
         elif isinstance(error, TryLater):
@@ -301,7 +300,7 @@ class Creates:
         else:
             outcomes.refuse(tx, attempt, error.code, error.message)
             return Result(task.event_id, task.seq, desk.name, "failed", error=error.message)
-        why = waits or Blocked(error.message, None)
+        why = waits or Blocked(error.message, desk.again(error), parked=False)
         return Result(
             task.event_id,
             task.seq,

@@ -11,7 +11,7 @@ from pathlib import Path
 from issue_core import backends
 from issue_core.backends.base import Backend, Target
 from issue_core.config import Settings, route
-from issue_core.errors import UsageError
+from issue_core.errors import ConfigError, UsageError
 from issue_core.ledger import Ledger, limits, outbox, queries
 from issue_core.ledger.outbox import Waiting
 from issue_core.sync_engine.results import Result
@@ -37,6 +37,9 @@ class Plan:
         if choice.backend is not None and choice.backend not in settings.backends:
             known = ", ".join(sorted(settings.backends))
             raise UsageError(f"there is no backend {choice.backend!r}", hint=f"The configuration has: {known}.")
+        routed = {settings.default_backend, *(name for _, name in settings.routes)}
+        for name in sorted(routed - settings.backends.keys()):
+            raise ConfigError(f"tasks go to a backend {name!r}, which is not configured")
         self.settings = settings
         self.choice = choice
         self._home = ledger.absolute().parent
