@@ -147,7 +147,7 @@ def rehearse(
             yield Receipt("duplicate", item.spec.event_id, found.seq, found.state, item.warnings, place=place)
         else:
             errors = _differences(found.spec, item.spec)
-            yield Receipt("conflict", item.spec.event_id, found.seq, found.state, item.warnings, None, errors, place)
+            yield Receipt("conflict", item.spec.event_id, found.seq, found.state, errors=errors, place=place)
 
 
 def _as_document(given: Document | bytes | str) -> Document:
@@ -184,8 +184,10 @@ def _conflict(tx: Transaction, seq: int, item: Accepted, transport: Transport) -
     reject_id, is_new = rejects.keep(tx, item.document, "conflict", errors, transport, item.spec.event_id)
     if is_new:
         history.add(tx, seq, "conflict", reject_id=reject_id, fields=[error.field for error in errors])
-    place = item.document.place
-    return Receipt("conflict", item.spec.event_id, seq, task.state, item.warnings, reject_id, errors, place)
+    # No warnings: nothing of this document was kept with a task.
+    return Receipt(
+        "conflict", item.spec.event_id, seq, task.state, reject_id=reject_id, errors=errors, place=item.document.place
+    )
 
 
 def _is_duplicate(tx: Transaction, seq: int, item: Accepted) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from issue_core.cli.output import escape
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -20,8 +22,11 @@ def rejected(receipt: Receipt) -> str:
 
 
 def problems(errors: Iterable[FieldProblem]) -> str:
-    """What is wrong, field by field."""
-    return "; ".join(f"{error.field}: {error.problem}" for error in errors)
+    """What is wrong, and with which fields."""
+    fields: dict[str, list[str]] = {}
+    for error in errors:
+        fields.setdefault(error.problem, []).append(error.field)
+    return "; ".join(f"{', '.join(names)}: {problem}" for problem, names in fields.items())
 
 
 def place(place: Place) -> str:
@@ -32,5 +37,6 @@ def place(place: Place) -> str:
 
 
 def shortened(text: str) -> str:
-    """``text``, cut if it is too long for one line."""
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    """``text`` as it will be shown, cut if it is too long for one line."""
+    shown = escape(text)
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"

@@ -281,7 +281,8 @@ class Creates:
         if error.known:
             limits.end_streak(tx, desk.name)
         if done.looked or isinstance(error, Unreachable | CredentialsRefused | ProjectClosed | Limited):
-            outcomes.give_back(tx, attempt, error.code, error.message)
+            # Of what was only looked for, nothing is in doubt, whatever the look came to.
+            outcomes.give_back(tx, attempt, "look" if done.looked else error.code, error.message)
             desk.budget.give_back()
         elif isinstance(error, OutcomeUnknown):
             outcomes.leave_in_doubt(tx, attempt, error.message)

@@ -143,7 +143,7 @@ def test_a_ledger_that_fails_half_way_says_what_was_stored_before(issue: Issue) 
 
 
 def test_a_very_long_line_about_a_reject_is_cut(issue: Issue) -> None:
-    ran = issue.run("ingest", input=ndjson({f"field {n}\u202e": "\x00" for n in range(100)}))
+    ran = issue.run("ingest", input=ndjson({f"field number {n}\u202e": "\x00" for n in range(100)}))
     [line] = ran.stderr.splitlines()
     assert line.endswith("…")
     assert len(line) < 700
