@@ -31,7 +31,7 @@ def seconds(command: Command) -> float:
     command.before()
     source = command.stdin.open("rb") if command.stdin else subprocess.DEVNULL
     began = time.perf_counter()
-    subprocess.run(command.argv, env=os.environ | command.env, stdin=source, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command.argv, env=os.environ | command.env, stdin=source, capture_output=True, check=True)
     took = time.perf_counter() - began
     if not isinstance(source, int):
         source.close()
