@@ -11,7 +11,7 @@ from issue_core import taskspec
 from issue_core.errors import UsageError
 from issue_core.ledger import Ledger, Transaction, history, queries, rejects, tasks
 from issue_core.ledger.rehearsal import Rehearsal
-from issue_core.task import Accepted, Document, FieldProblem, Receipt, Rejected, Spec, Transport
+from issue_core.task import MAX_DOCUMENT, Accepted, Document, FieldProblem, Receipt, Rejected, Spec, Transport
 
 SECOND_TASK = (
     "looks like a second task of one event: give it an event ID of its own, derived from the event and what asks, "
@@ -25,12 +25,14 @@ def ingest(
     *,
     transport: Transport = "cli",
     strict: bool = False,
+    max_document: int = MAX_DOCUMENT,
     replaces: int | None = None,
 ) -> list[Receipt]:
     """Store each document as a task, once, and say what became of it.
 
     One receipt a document, in the order given. All of them are on disk when this returns: the ledger commits
-    once, with ``synchronous=FULL``. ``strict`` refuses unknown fields. ``replaces`` is the ID of a reject that the
+    once, with ``synchronous=FULL``. ``strict`` refuses unknown fields, and a document of more than ``max_document``
+    bytes is invalid. ``replaces`` is the ID of a reject that the
     first document which is stored sets right: the reject is closed with its event ID.
 
     Raises:
@@ -38,11 +40,14 @@ def ingest(
         LedgerFull: the disk or the quota is full; nothing of this batch was stored.
         LedgerError: the ledger cannot be written; see its other subclasses.
         NotFound: there is no reject ``replaces``; nothing was stored.
+        UsageError: it was dealt with already; nothing was stored.
         TypeError: ``documents`` is one document, not several.
     """
     if isinstance(documents, str | bytes | Document):
         raise TypeError("documents must be several: for a single one, give a list with it")
-    judged = [taskspec.judge(_as_document(document), strict=strict) for document in documents]
+    judged = [
+        taskspec.judge(_as_document(document), strict=strict, max_document=max_document) for document in documents
+    ]
     if not judged:
         return []
     with ledger.write() as tx:
@@ -55,6 +60,7 @@ def ingest_each(
     *,
     transport: Transport,
     strict: bool = False,
+    max_document: int = MAX_DOCUMENT,
     replaces: int | None = None,
 ) -> Iterator[list[Receipt]]:
     """:func:`ingest` for one batch after another, faster: while one is written to the disk, the next is judged.
@@ -64,12 +70,14 @@ def ingest_each(
     """
     behind: list[Receipt] = []
     for documents, more_at_hand in batches:
-        judged = [taskspec.judge(document, strict=strict) for document in documents]
+        judged = [taskspec.judge(document, strict=strict, max_document=max_document) for document in documents]
         if behind:
             ledger.settle()
             yield behind
         with ledger.write_behind() if more_at_hand else ledger.write() as tx:
             receipts = _store(tx, judged, transport, replaces)
+        if any(map(_is_stored, receipts)):
+            replaces = None
         del documents, judged  # the next batch is read before this name gets its value
         if more_at_hand:
             behind = receipts
@@ -85,7 +93,7 @@ def _store(
     tx: Transaction, judged: list[Accepted | Rejected], transport: Transport, replaces: int | None
 ) -> list[Receipt]:
     if replaces is not None:
-        rejects.get(tx.connection, replaces)
+        _require_open(rejects.get(tx.connection, replaces))
     receipts = list(_receipts(tx, judged, transport))
     tasks.count_received(tx, transport, Counter(receipt.outcome for receipt in receipts))
     if replaces is not None:
@@ -93,7 +101,7 @@ def _store(
     return receipts
 
 
-def replay(ledger: Ledger, reject_id: int, *, as_new: bool = False) -> Receipt:
+def replay(ledger: Ledger, reject_id: int, *, as_new: bool = False, max_document: int = MAX_DOCUMENT) -> Receipt:
     """Judge a reject again, by today's rules, and store it if it passes; then the reject is closed.
 
     ``as_new`` gives it an event ID of its own, ``uuid5(event, source_id)``: for a conflict that is a second task.
@@ -105,8 +113,7 @@ def replay(ledger: Ledger, reject_id: int, *, as_new: bool = False) -> Receipt:
     """
     with ledger.read() as connection:
         reject = rejects.get(connection, reject_id)
-    if reject.state != "open":
-        raise UsageError(f"reject {reject_id} was {reject.state} at {reject.closed_at}")
+    _require_open(reject)
     if not reject.whole:
         raise UsageError(
             f"reject {reject_id} was over the size limit: only its first {len(reject.raw):,} bytes were kept",
@@ -118,16 +125,20 @@ def replay(ledger: Ledger, reject_id: int, *, as_new: bool = False) -> Receipt:
             hint="If it asks for a second task: --as-new. If not: issue rejects drop.",
         )
     document = Document(reject.raw, reject.place)
-    judged = taskspec.judge(document)
+    judged = taskspec.judge(document, max_document=max_document)
     if isinstance(judged, Rejected):
         return Receipt("invalid", judged.event_id, reject_id=reject_id, errors=judged.errors, place=reject.place)
     if as_new:
         document = _under_an_id_of_its_own(document, judged.spec)
-    return ingest(ledger, [document], transport=reject.transport, replaces=reject_id)[0]
+    return ingest(ledger, [document], transport=reject.transport, max_document=max_document, replaces=reject_id)[0]
 
 
 def rehearse(
-    rehearsal: Rehearsal, documents: Iterable[Document | bytes | str], *, strict: bool = False
+    rehearsal: Rehearsal,
+    documents: Iterable[Document | bytes | str],
+    *,
+    strict: bool = False,
+    max_document: int = MAX_DOCUMENT,
 ) -> Iterator[Receipt]:
     """What :func:`ingest` would answer, without writing to the ledger: ``seq`` is only known for what is there already.
 
@@ -135,7 +146,7 @@ def rehearse(
         LedgerError: the ledger cannot be read; see its subclasses.
     """
     for document in documents:
-        item = taskspec.judge(_as_document(document), strict=strict)
+        item = taskspec.judge(_as_document(document), strict=strict, max_document=max_document)
         place = item.document.place
         if isinstance(item, Rejected):
             yield Receipt("invalid", item.event_id, errors=item.errors, place=place)
@@ -218,8 +229,17 @@ def _under_an_id_of_its_own(document: Document, spec: Spec) -> Document:
     return document._replace(raw=json.dumps(value, ensure_ascii=False).encode())
 
 
+def _require_open(reject: rejects.Reject) -> None:
+    if reject.state != "open":
+        raise UsageError(f"reject {reject.id} was {reject.state} at {reject.closed_at}")
+
+
+def _is_stored(receipt: Receipt) -> bool:
+    return receipt.outcome in ("created", "duplicate")
+
+
 def _close_as_replayed(tx: Transaction, reject_id: int, receipts: list[Receipt]) -> None:
     for receipt in receipts:
-        if receipt.outcome in ("created", "duplicate"):
+        if _is_stored(receipt):
             rejects.close(tx, reject_id, "replayed", receipt.event_id)
             return

@@ -25,6 +25,9 @@ STATES: tuple[TaskState, ...] = get_args(TaskState)
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 SOURCE_TYPES: tuple[SourceType, ...] = get_args(SourceType)
 
+MAX_DOCUMENT = 1024 * 1024
+"""How long a document may be, in bytes, unless the configuration says otherwise."""
+
 HEAD_BYTES = 64 * 1024
 """How much of a document that is over the size limit is kept."""
 

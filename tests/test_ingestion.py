@@ -361,6 +361,24 @@ def test_of_what_is_over_the_limit_the_head_the_length_and_the_hash_are_kept(led
     assert (reject.whole, reject.count) == (False, 2)
 
 
+def test_a_document_over_the_limit_is_refused_however_it_was_handed_in(ledger: Ledger) -> None:
+    fits = written(a_spec(description="x" * 50_000)).ljust(100_000)
+    receipts = ingest(ledger, [fits, fits + b" ", (fits + b" ").decode(), Document(fits + b" ")], max_document=100_000)
+    assert outcomes(receipts) == ["created", "invalid", "invalid", "invalid"]
+    assert receipts[1].errors[0].problem.startswith("is 100,001 bytes long; 100,000 are allowed")
+    reject = the_reject(ledger, receipts[1].reject_id)
+    assert (reject.count, reject.length, len(reject.raw), reject.whole) == (3, 100_001, 65_536, False)
+    assert reject.sha256 == hashlib.sha256(fits + b" ").hexdigest()
+
+
+def test_what_the_reader_knows_of_a_document_over_the_limit_is_kept_whatever_the_limit(ledger: Ledger) -> None:
+    """The head that was read may itself be longer than a small limit; the length and the hash are of the whole."""
+    document = Document(b"{" * 65_536, oversize=Oversize(2_000_000, "ab" * 32, 10_000))
+    (receipt,) = ingest(ledger, [document], max_document=10_000)
+    reject = the_reject(ledger, receipt.reject_id)
+    assert (reject.length, reject.sha256) == (2_000_000, "ab" * 32)
+
+
 def test_the_name_of_a_file_may_be_no_unicode(ledger: Ledger) -> None:
     place = Place("caf\udce9.json", 1)
     receipt = one(ledger, Document(b"{", place))
@@ -503,7 +521,10 @@ def test_what_a_person_dropped_stays_dropped(ledger: Ledger) -> None:
     one(ledger, b"{")
     with ledger.write() as tx:
         rejects.close(tx, 1, "dropped")
-    ingest(ledger, [b"{", written(a_spec())], replaces=1)
+    with pytest.raises(UsageError, match="reject 1 was dropped at 2026"):
+        ingest(ledger, [b"{", written(a_spec())], replaces=1)
+    assert the_counts(ledger).total == 0
+    one(ledger, b"{")
     assert (the_reject(ledger, 1).state, the_reject(ledger, 1).count) == ("dropped", 2)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from issue_core.errors import BackendError, OutcomeUnknown, ProjectClosed, Unreachable
+from issue_core.errors import BackendError, CredentialsRefused, OutcomeUnknown, ProjectClosed, Unreachable
 
 _DRAFT = re.compile(r"\.issue-core-[0-9a-f]{32}\.tmp")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -85,6 +85,9 @@ def _refusal(error: OSError, kind: type[BackendError], place: Path) -> BackendEr
             hint="make room on that disk, or raise the quota or file size limit",
         )
     fault = kind if error.errno in _CLOSED else Unreachable
+    if fault is Unreachable and error.errno in (errno.EACCES, errno.EPERM):
+        # The folder as a whole refuses this user, as a tracker refuses an account: somebody must see to it.
+        fault = CredentialsRefused
     return fault(f"{place} cannot be used: {error.strerror}.", hint=_HINTS.get(error.errno or 0))
 
 

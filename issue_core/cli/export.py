@@ -10,6 +10,7 @@ from issue_core.cli.group import examples, new_app
 from issue_core.cli.options import (
     ConfigOption,
     InDoubtOption,
+    JsonOption,
     LabelOption,
     LedgerOption,
     PriorityOption,
@@ -81,6 +82,7 @@ def export(
     in_doubt: InDoubtOption = False,
     since: SinceOption = None,
     until: UntilOption = None,
+    json: JsonOption = False,
     ledger: LedgerOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -94,8 +96,12 @@ def export(
     taskspec: the TaskSpecs, as another ledger would take them.
     """
     from issue_core.cli import context, output
+    from issue_core.errors import UsageError
     from issue_core.ledger import queries
 
+    if json and form == "csv":
+        raise UsageError("--json and --format csv exclude each other")
+    hidden = form == "csv" and output.on_terminal()
     with context.open_ledger(context.settings(config, ledger)) as store, store.read() as connection:
         wanted = chosen(
             store.clock.now(),
@@ -111,7 +117,7 @@ def export(
         )
         tasks = queries.tasks(connection, wanted, limit=None, newest_first=False)
         for text in {"ndjson": _ndjson, "csv": _csv, "taskspec": _taskspec}[form](tasks):
-            output.write(text)
+            output.write(output.escape(text, multiline=True) if hidden else text)
 
 
 def _ndjson(tasks: Iterator[Task]) -> Iterator[str]:

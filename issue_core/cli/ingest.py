@@ -66,7 +66,7 @@ def ingest(
     counts: Counter[str] = Counter()
     with (
         context.open_ledger(settings) as store,
-        _answering(store, strict, dry_run, replaces) as answer,
+        _answering(store, strict, dry_run, replaces, settings.ingest.max_document) as answer,
         _progress_said(counts, dry_run=dry_run),
     ):
         warnings = _read(inputs, answer, counts, max_document=settings.ingest.max_document, json=json)
@@ -79,7 +79,7 @@ def ingest(
 
 
 @contextmanager
-def _answering(store: Ledger, strict: bool, dry_run: bool, replaces: int | None) -> Iterator[Answer]:
+def _answering(store: Ledger, strict: bool, dry_run: bool, replaces: int | None, max_document: int) -> Iterator[Answer]:
     """What gives the receipts of one batch after another: ingest, or its rehearsal.
 
     Raises:
@@ -93,13 +93,17 @@ def _answering(store: Ledger, strict: bool, dry_run: bool, replaces: int | None)
     from issue_core.ingestion import ingest_each, rehearse
 
     if not dry_run:
-        yield lambda given: ingest_each(store, given, transport="cli", strict=strict, replaces=replaces)
+        yield lambda given: ingest_each(
+            store, given, transport="cli", strict=strict, max_document=max_document, replaces=replaces
+        )
         return
     from issue_core.ledger.rehearsal import Rehearsal
 
     rehearsal = Rehearsal(store)
     try:
-        yield lambda given: (list(rehearse(rehearsal, documents, strict=strict)) for documents, _ in given)
+        yield lambda given: (
+            list(rehearse(rehearsal, documents, strict=strict, max_document=max_document)) for documents, _ in given
+        )
     finally:
         rehearsal.close()
 

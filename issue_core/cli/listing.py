@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from issue_core.cli.group import examples, new_app
 from issue_core.cli.options import (
@@ -14,6 +12,7 @@ from issue_core.cli.options import (
     JsonOption,
     LabelOption,
     LedgerOption,
+    LimitOption,
     PriorityOption,
     RepoOption,
     SinceOption,
@@ -58,7 +57,7 @@ def list_tasks(
     in_doubt: InDoubtOption = False,
     since: SinceOption = None,
     until: UntilOption = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0 is all.")] = 50,
+    limit: LimitOption = 50,
     json: JsonOption = False,
     ledger: LedgerOption = None,
     config: ConfigOption = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,9 +34,14 @@ def _repos(incomplete: str) -> list[str]:
 
     try:
         with context.open_ledger(context.settings(None, None)) as ledger, ledger.read() as connection:
-            return [repo for repo in queries.repos(connection) if repo.startswith(incomplete)]
+            # A shell may run what it completes to; only names that mean nothing to it are offered.
+            return [repo for repo in queries.repos(connection) if repo.startswith(incomplete) and _is_harmless(repo)]
     except IssueCoreError:
         return []
+
+
+def _is_harmless(word: str) -> bool:
+    return word.isascii() and not set(word) - set(ascii_letters + digits + "._/@+-")
 
 
 StateOption = Annotated[TaskState | None, typer.Option("--state", help="Only tasks in this state.")]
@@ -50,6 +56,8 @@ SourceOption = Annotated[
     str | None, typer.Option("--source", metavar="SOURCE_ID", help="Only tasks with this source_id.")
 ]
 SourceTypeOption = Annotated[SourceType | None, typer.Option("--source-type", help="Only tasks with this source_type.")]
+# More than 2**31 nobody asks for; SQLite could not count much further.
+LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=0, max=2**31, help="At most so many; 0 is all.")]
 InDoubtOption = Annotated[
     bool, typer.Option("--in-doubt", help="Only tasks whose last attempt has no known outcome yet.")
 ]
@@ -90,8 +98,8 @@ def chosen(
         source=source,
         source_type=source_type,
         in_doubt=in_doubt or None,
-        created_since=since and moment(since, now, "--since"),
-        created_until=until and moment(until, now, "--until"),
+        created_since=None if since is None else moment(since, now, "--since"),
+        created_until=None if until is None else moment(until, now, "--until"),
     )
 
 

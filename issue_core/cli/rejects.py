@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from issue_core.cli.group import Group, examples, new_app
-from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, LimitOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ IdsArgument = Annotated[
 )
 def list_rejects(
     state: Annotated[State, typer.Option("--state", help="Only rejects in this state.")] = "open",
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=0, help="At most so many; 0 is all.")] = 50,
+    limit: LimitOption = 50,
     json: JsonOption = False,
     ledger: LedgerOption = None,
     config: ConfigOption = None,
@@ -76,11 +76,16 @@ def show(
     In a pipe: one line for each field, its name and its value separated by a tab.
     """
     from issue_core.cli import context, output
+    from issue_core.errors import UsageError
     from issue_core.ledger import rejects
 
     with context.open_ledger(context.settings(config, ledger)) as store, store.read() as connection:
         reject = rejects.get(connection, reject_id)
     if raw:
+        if output.on_terminal():
+            raise UsageError(
+                "the bytes as they came could do anything to a terminal", hint="Send them to a file: --raw > FILE"
+            )
         output.write_bytes(reject.raw)
     elif json:
         output.json_line(to_json(reject) | {"raw": _text(reject.raw)})
@@ -111,10 +116,11 @@ def replay(
     from issue_core.ingestion import replay as replay_one
 
     refused = 0
-    with context.open_ledger(context.settings(config, ledger)) as store:
+    settings = context.settings(config, ledger)
+    with context.open_ledger(settings) as store:
         for reject_id in _named(store, reject_ids, every):
             try:
-                receipt = replay_one(store, reject_id, as_new=as_new)
+                receipt = replay_one(store, reject_id, as_new=as_new, max_document=settings.ingest.max_document)
             except UsageError as error:
                 refused += 1
                 output.show_error(error)

@@ -17,16 +17,14 @@ def retry(
     wanted: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Event IDs, beginnings of them, or seqs.")
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Every task that is failed or waits, and what is parked.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every task that is failed or waits.")] = False,
     json: JsonOption = False,
     ledger: LedgerOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Make failed tasks pending again, and waiting ones due now.
 
-    With --all, backends and projects that are parked are tried at once, too. Clears no doubt and no tracker's limit.
+    Backends and projects that are parked are tried at once, too. Clears no doubt and no tracker's limit.
     """
     from issue_core.cli import context, output
     from issue_core.errors import UsageError
@@ -42,7 +40,7 @@ def retry(
         if not is_empty:  # or it would be made here, if it is not there yet
             with store.write() as tx:
                 due = outbox.retry_all(tx) if every else outbox.retry(tx, seqs)
-                parked = limits.probe_now(tx) if every else 0
+                parked = limits.probe_now(tx)
     if json:
         output.json_line({"due": due, "unparked": parked})
     else:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from issue_core.cli.group import examples, new_app
+from issue_core.cli.options import JsonOption
 
 app = new_app()
 
@@ -16,6 +17,7 @@ Kind = Literal["taskspec", "receipt", "task"]
 @app.command(epilog=examples("issue schema > taskspec.schema.json", "issue schema receipt"))
 def schema(
     kind: Annotated[Kind, typer.Argument(metavar="[taskspec|receipt|task]", help="Which of the three.")] = "taskspec",
+    json: JsonOption = False,
 ) -> None:
     """Print the JSON Schema (2020-12) of a TaskSpec, of a receipt or of a task."""
     from json import dumps
@@ -24,4 +26,4 @@ def schema(
     from issue_core.cli import output
 
     build = {"taskspec": schemas.taskspec, "receipt": schemas.receipt, "task": schemas.task}[kind]
-    output.write(dumps(build(), indent=2) + "\n")
+    output.write(dumps(build(), indent=None if json else 2) + "\n")

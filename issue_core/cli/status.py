@@ -101,7 +101,7 @@ def counted(ledger: Ledger) -> dict[str, Any]:
 
 
 def _needs(ledger: Ledger, shown: Mapping[str, Any], longest: float | None) -> Iterator[Need]:
-    from issue_core.ledger import limits
+    from issue_core.ledger import history, limits
 
     if failed := shown["states"]["failed"]:
         yield Need("failed", f"{failed} failed", "issue list --state failed")
@@ -112,6 +112,9 @@ def _needs(ledger: Ledger, shown: Mapping[str, Any], longest: float | None) -> I
         yield Need("age", f"the oldest pending task waits for {_span(age)}", "issue sync")
     with ledger.read() as connection:
         all_parked = limits.all_parked(connection)
+        doubles = history.count_doubles(connection)
+    if doubles:
+        yield Need("doubles", f"{doubles} issues may be one too many", "issue show ID: its history says late or double")
     for parked in all_parked:
         if parked.code in ("credentials", "project"):
             name = f"{parked.backend} {parked.project}".strip()

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from issue_core.sync_engine import Result, Summary
 
+LONGEST_WATCH = 366 * 86400
+"""Seconds; so long a pause at most lies between two passes."""
+
 app = new_app()
 
 
@@ -39,7 +42,10 @@ def sync(
         bool, typer.Option("--wait", help="Go on until nothing is due or in doubt, and only what is parked is left.")
     ] = False,
     watch: Annotated[
-        float | None, typer.Option("--watch", metavar="SECONDS", min=0.1, help="Run again, so often, until stopped.")
+        float | None,
+        typer.Option(
+            "--watch", metavar="SECONDS", min=0.1, max=LONGEST_WATCH, help="Run again, so often, until stopped."
+        ),
     ] = None,
     json: JsonOption = False,
     ledger: LedgerOption = None,
@@ -57,6 +63,8 @@ def sync(
 
     if (watch is not None) + wait + dry_run > 1:
         raise UsageError("--dry-run, --wait and --watch exclude each other")
+    if watch is not None and watch != watch:
+        raise UsageError("--watch takes a number of seconds")
     settings = context.settings(config, ledger)
     choice = Choice(backend, repo, limit)
     report = _Report(as_json=json, dry_run=dry_run)

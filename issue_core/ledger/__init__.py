@@ -43,7 +43,8 @@ class Ledger:
     def __init__(
         self, path: str | os.PathLike[str], *, clock: Clock | None = None, busy_timeout: float = 60.0, run: str = RUN
     ) -> None:
-        self.path = Path(path).expanduser()
+        # Whatever name leads to it: what lies beside a ledger (locks, workers, issues) must be the same for all.
+        self.path = Path(path).expanduser().resolve()
         self.clock = clock or Clock()
         self.busy_timeout = busy_timeout
         self.run = run

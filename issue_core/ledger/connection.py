@@ -22,6 +22,7 @@ from issue_core.errors import (
     NotALedger,
 )
 from issue_core.ledger import schema
+from issue_core.ledger.commit import roll_back
 
 _ROOM_NEEDED = 1024 * 1024  # bytes; with less than this free, an I/O error is taken for a full disk
 
@@ -61,6 +62,9 @@ def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         if not path.exists() or path.stat().st_size == 0:
             return schema.empty()
         uri = f"{path.absolute().as_uri()}?mode=ro"
+        if _is_read_only(path) and not _wal(path).exists():
+            # SQLite would lay its two files beside it, as read-only as the ledger, and in the way of a later write.
+            return _checked(path, _open(uri + "&immutable=1", busy_timeout))
         try:
             return _checked(path, _open(uri, busy_timeout))
         except sqlite3.OperationalError as error:
@@ -125,10 +129,9 @@ def _checked(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def _known_version(path: Path, connection: sqlite3.Connection) -> int:
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    application_id, version, things = _marks(connection)
     if application_id != schema.APPLICATION_ID:
-        if application_id or version or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        if application_id or version or things:
             raise _not_a_ledger(path)
         return 0
     if version > schema.SCHEMA_VERSION:
@@ -140,11 +143,24 @@ def _known_version(path: Path, connection: sqlite3.Connection) -> int:
     return version
 
 
+def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """What a database is known by: ``application_id``, ``user_version``, and how many things are in it."""
+    # In one transaction: a ledger that another process makes meanwhile is seen before that or after, never half.
+    connection.execute("BEGIN")
+    try:
+        application_id: int = connection.execute("PRAGMA application_id").fetchone()[0]
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        things: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    finally:
+        roll_back(connection)
+    return application_id, version, things
+
+
 def _prepare(path: Path, busy_timeout: float) -> None:
     """Make or migrate the ledger. Of many first starts at once, one does it and the others wait for it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with file_lock(path.with_name(path.name + ".lock")):
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        _make_file(path)
         with closing(_open(f"{path.absolute().as_uri()}?mode=rw", busy_timeout)) as connection:
             if _known_version(path, connection) != schema.SCHEMA_VERSION:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -152,15 +168,31 @@ def _prepare(path: Path, busy_timeout: float) -> None:
                 schema.migrate(connection)
 
 
+def _make_file(path: Path) -> None:
+    # A ledger that is there is opened by SQLite alone: to close a descriptor of it would drop every lock that this
+    # process holds on the file (POSIX), and another process would then take the log away from under our commits.
+    # See section 2.2 of https://sqlite.org/howtocorrupt.html
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """Hold the OS lock on the file at ``path``; it falls with the process, whatever ends it."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
+        belong_to_the_owner(path.with_suffix(""), path)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def belong_to_the_owner(ledger: Path, path: Path) -> None:
+    """What root makes beside somebody's ledger is made for the ledger's owner, who would be locked out else."""
+    if os.geteuid() == 0 and ledger.exists():
+        owner = ledger.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _refuse_what_is_no_file(path: Path) -> None:
@@ -173,14 +205,22 @@ def _refuse_what_is_no_file(path: Path) -> None:
 
 
 def _refuse_read_only(path: Path) -> None:
-    # A file without any write bit is meant to stay as it is, also for root, to whom the kernel would allow it.
-    if os.access(path, os.R_OK) and not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK)):
+    if _is_read_only(path):
         raise _read_only(path)
+
+
+def _is_read_only(path: Path) -> bool:
+    # A file without any write bit is meant to stay as it is, also for root, to whom the kernel would allow it.
+    return os.access(path, os.R_OK) and not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK))
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 def _refuse_to_overlook_a_wal(path: Path) -> None:
     # What was committed last may stand in it alone, and without the ledger's two files SQLite would not look there.
-    wal = path.with_name(path.name + "-wal")
+    wal = _wal(path)
     if wal.exists() and wal.stat().st_size:
         raise LedgerUnreachable(
             f"ledger {path}: its newest tasks are in {wal.name}, which cannot be read where nothing can be written",

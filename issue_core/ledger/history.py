@@ -27,6 +27,9 @@ _OF_TASK = """
 """
 
 
+_DOUBLES = "SELECT count(*) FROM history WHERE kind IN ('late', 'double')"
+
+
 def add(tx: Transaction, seq: int, kind: str, **detail: Any) -> None:
     """Write down that ``kind`` happened to task ``seq`` in this transaction; ``None`` details are left out."""
     kept = {name: value for name, value in detail.items() if value is not None}
@@ -40,6 +43,12 @@ def add(tx: Transaction, seq: int, kind: str, **detail: Any) -> None:
             "run": tx.run,
         },
     )
+
+
+def count_doubles(connection: sqlite3.Connection) -> int:
+    """How many entries tell of an issue that may be one too many: made too late, or found beside another."""
+    n: int = connection.execute(_DOUBLES).fetchone()[0]
+    return n
 
 
 def of_task(connection: sqlite3.Connection, seq: int) -> list[HistoryEntry]:

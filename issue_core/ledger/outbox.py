@@ -272,11 +272,14 @@ def renew(tx: Transaction, seqs: Sequence[int], *, owner: str, until: float) -> 
     tx.connection.execute(_RENEW, {"seqs": f"[{','.join(map(str, seqs))}]", "owner": owner, "until": until})
 
 
-def unsettled(connection: sqlite3.Connection, seq: int, *, now: datetime, running: float, boot: str) -> list[Unsettled]:
+def unsettled(
+    connection: sqlite3.Connection, seq: int, *, now: datetime, running: float, boot: str, longest: float
+) -> list[Unsettled]:
     """The attempts of task ``seq`` whose outcome is not known, oldest first.
 
     How long ago one began is measured on the running clock, which no correction of the time can move. After a restart
-    it is at least as long as the machine has been up.
+    it is at least as long as the machine has been up; what is left of a wait, of ``longest`` seconds at most, is
+    waited for from then on.
     """
     booted_at = now - timedelta(seconds=running)
     found = []
@@ -290,8 +293,8 @@ def unsettled(connection: sqlite3.Connection, seq: int, *, now: datetime, runnin
             # It began before this boot, so the clock was wrong then, or is now, and nobody knows by how much.
             since = booted_at - WRONG_CLOCK
         where = Where(backend, address, project, account)
-        look_in = look_after - began - elapsed
-        found.append(Unsettled(attempt_id, where, since, at_the_latest, looks, outcome is None, look_in))
+        wait = look_after - began if same_boot else min(look_after - began, longest)
+        found.append(Unsettled(attempt_id, where, since, at_the_latest, looks, outcome is None, wait - elapsed))
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
-from issue_core.errors import NotFound, UsageError
+from issue_core.errors import LedgerCorrupt, NotFound, UsageError
 from issue_core.ledger import facets
 from issue_core.task import OUTCOMES, STATES, Priority, Remote, SourceType, Spec, Task, TaskState
 
@@ -88,7 +88,7 @@ def _matching(connection: sqlite3.Connection, chosen: Filter, newest_first: bool
     for low, high in facets.ranges(connection, asked, newest_first=newest_first):
         query = f"SELECT {_COLUMNS} FROM tasks WHERE seq BETWEEN :low AND :high AND {where} ORDER BY seq {order}"  # noqa: S608 - constants
         for row in connection.execute(query, {**asked, "low": low, "high": high}):
-            task = _from_row(row)
+            task = _task(row)
             if label is None or any(label == own.casefold() for own in task.labels):
                 yield task
 
@@ -107,7 +107,7 @@ def task(connection: sqlite3.Connection, seq: int) -> Task:
     row = connection.execute(_TASK, {"seq": seq}).fetchone()
     if row is None:
         raise NotFound(f"no task {seq} in the ledger", hint="issue list shows what is there.")
-    return _from_row(row)
+    return _task(row)
 
 
 def find(connection: sqlite3.Connection, wanted: str) -> int:
@@ -196,6 +196,15 @@ def spec_of(task: Task) -> Spec:
         task.activity_definition_id,
         task.extra or None,
     )
+
+
+def _task(row: tuple[Any, ...]) -> Task:
+    try:
+        return _from_row(row)
+    except ValueError as error:
+        raise LedgerCorrupt(
+            f"task {row[0]} is damaged: {error}", hint="Copy the ledger away, then ask for it: PRAGMA integrity_check."
+        ) from error
 
 
 def _from_row(row: tuple[Any, ...]) -> Task:

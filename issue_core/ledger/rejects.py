@@ -21,12 +21,12 @@ RejectState = Literal["open", "replayed", "dropped"]
 _KEEP = """
     INSERT INTO rejects (kind, sha256, length, event_id, errors, place, transport, first_at, last_at, raw)
     VALUES (:kind, :sha256, :length, :event_id, :errors, :place, :transport, :now, :now, :raw)
-    ON CONFLICT (sha256, kind) DO UPDATE SET
-        count = count + 1, last_at = excluded.last_at, errors = excluded.errors, transport = excluded.transport,
-        place = excluded.place
+    ON CONFLICT (sha256) DO UPDATE SET
+        count = count + 1, kind = excluded.kind, event_id = excluded.event_id, errors = excluded.errors,
+        place = excluded.place, transport = excluded.transport, last_at = excluded.last_at
 """
 
-_ID_OF = "SELECT id, count FROM rejects WHERE sha256 = :sha256 AND kind = :kind"
+_ID_OF = "SELECT id, count FROM rejects WHERE sha256 = :sha256"
 
 _COLUMNS = """
     id, kind, state, count, event_id, errors, place, transport, first_at, last_at, closed_at, replayed_as,
@@ -111,7 +111,7 @@ def keep(
         "raw": raw,
     }
     tx.connection.execute(_KEEP, parameters)
-    reject_id, count = tx.connection.execute(_ID_OF, {"sha256": sha256, "kind": kind}).fetchone()
+    reject_id, count = tx.connection.execute(_ID_OF, {"sha256": sha256}).fetchone()
     return reject_id, count == 1
 
 

@@ -90,7 +90,7 @@ _V1 = (
         id          INTEGER PRIMARY KEY,
         kind        TEXT NOT NULL CHECK (kind IN ('invalid', 'conflict', 'elsewhere')),
         state       TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'replayed', 'dropped')),
-        sha256      TEXT NOT NULL,
+        sha256      TEXT NOT NULL UNIQUE,
         length      INTEGER NOT NULL,
         event_id    TEXT,
         errors      TEXT NOT NULL,
@@ -101,8 +101,7 @@ _V1 = (
         last_at     TEXT NOT NULL,
         closed_at   TEXT,
         replayed_as TEXT,
-        raw         BLOB NOT NULL,
-        UNIQUE (sha256, kind)
+        raw         BLOB NOT NULL
     )
     """,
     "CREATE INDEX rejects_by_state ON rejects (state)",
@@ -191,6 +190,12 @@ _V1 = (
     """,
     """
     CREATE TRIGGER history_is_not_rewritten BEFORE UPDATE ON history
+    BEGIN SELECT raise(ABORT, 'the history is append-only'); END
+    """,
+    # REPLACE deletes without a word to the trigger above, unless recursive_triggers is on.
+    """
+    CREATE TRIGGER history_is_not_replaced BEFORE INSERT ON history
+    WHEN EXISTS (SELECT 1 FROM history WHERE seq = new.seq AND n = new.n)
     BEGIN SELECT raise(ABORT, 'the history is append-only'); END
     """,
 )

@@ -71,7 +71,7 @@ def store(tx: Transaction, accepted: Sequence[Accepted], transport: Transport) -
         return []
     connection = tx.connection
     last = connection.execute(_LAST_SEQ).fetchone()[0]
-    state = _first_state(tx)
+    state: TaskState = "pending"
     new = connection.executemany(_INSERT, _rows(tx, accepted, transport, state)).rowcount
     if new == len(accepted):
         stored = [Stored(seq, state, item.digest, True) for seq, item in enumerate(accepted, last + 1)]
@@ -84,10 +84,6 @@ def store(tx: Transaction, accepted: Sequence[Accepted], transport: Transport) -
         for repo, n in Counter(spec.target_repo for spec in created).items():
             connection.execute(_TALLY, {"state": state, "repo": repo, "n": n})
     return stored
-
-
-def _first_state(tx: Transaction) -> TaskState:
-    return "pending"
 
 
 def _rows(

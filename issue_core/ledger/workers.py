@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from issue_core.ledger.connection import opening
+from issue_core.ledger.connection import belong_to_the_owner, opening
 
 
 @contextmanager
@@ -27,9 +27,11 @@ def enlisted(ledger: Path) -> Iterator[str]:
     with opening(ledger):
         folder = _folder(ledger)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(folder / worker, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        belong_to_the_owner(ledger, folder)
+        descriptor = _locked_file(folder, worker)
+        belong_to_the_owner(ledger, folder / worker)
+        _sweep(ledger, folder, worker)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield worker
     finally:
         with suppress(FileNotFoundError):
@@ -54,6 +56,22 @@ def is_alive(ledger: Path, worker: str) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def _locked_file(folder: Path, worker: str) -> int:
+    # It gets its name when it is locked: under its name nobody ever sees it free.
+    draft = folder / f".{worker}"
+    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    draft.rename(folder / worker)
+    return descriptor
+
+
+def _sweep(ledger: Path, folder: Path, me: str) -> None:
+    """Remove what workers left that died with no lease in hand."""
+    for path in folder.iterdir():
+        if path.name != me and not path.name.startswith("."):
+            is_alive(ledger, path.name)
 
 
 def _folder(ledger: Path) -> Path:

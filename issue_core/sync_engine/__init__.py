@@ -19,7 +19,7 @@ from issue_core.ledger.workers import enlisted, is_alive
 from issue_core.sync_engine import doubts, plan
 from issue_core.sync_engine.creates import Creates, in_thread
 from issue_core.sync_engine.desk import Budget, Desk
-from issue_core.sync_engine.plan import Choice, Plan
+from issue_core.sync_engine.plan import ANY_PROJECT, Choice, Plan
 from issue_core.sync_engine.results import Result, Summary
 
 __all__ = ["Choice", "Result", "Summary", "sync"]
@@ -63,6 +63,7 @@ def sync(
             plan.rehearse(routes, ledger, count)
         else:
             _run(routes, ledger, summary, count, stop or threading.Event())
+            _forget_idle_parks(routes, ledger)
     with ledger.read() as connection:
         summary.parked = limits.all_parked(connection)
     return summary
@@ -103,6 +104,20 @@ def _run(routes: Plan, ledger: Ledger, summary: Summary, tell: Tell, stop: threa
             raise
         met_others = [future.result() for future in running]
         summary.others_at_work = any(met_others)
+
+
+def _forget_idle_parks(routes: Plan, ledger: Ledger) -> None:
+    """What is parked and has no task waiting for it any more would never be probed: it is parked no longer."""
+    with ledger.read() as connection:
+        parked = limits.all_parked(connection)
+    if not parked:
+        return
+    wanted = routes.wanted(ledger)
+    idle = [each for each in parked if not {(each.backend, each.project), (each.backend, ANY_PROJECT)} & wanted]
+    if idle:
+        with ledger.write() as tx:
+            for each in idle:
+                limits.unpark(tx, each.backend, each.project)
 
 
 def _drain(results: queue.SimpleQueue[Result | None], desks: int, tell: Tell) -> None:

@@ -82,12 +82,13 @@ def _ready(desk: Desk, page: Iterable[Waiting]) -> Iterator[Doubt]:
 def _doubt(desk: Desk, waiting: Waiting) -> Doubt | None:
     """The doubt as it stands; ``None`` when the task is in the hands of a living worker."""
     clock = desk.ledger.clock
+    longest = max(desk.sync.request_timeout + desk.traits.settle, desk.traits.look_interval)
     for _ in range(2):
         with desk.ledger.read() as connection:
             if outbox.is_leased(connection, waiting.seq):
                 return None
             attempts = outbox.unsettled(
-                connection, waiting.seq, now=clock.now(), running=clock.running(), boot=clock.boot()
+                connection, waiting.seq, now=clock.now(), running=clock.running(), boot=clock.boot(), longest=longest
             )
         if attempts:
             return Doubt(waiting, tuple(attempts))

@@ -30,6 +30,10 @@ class Choice:
         return self.repo is None or self.repo == target_repo or fnmatchcase(target_repo, self.repo)
 
 
+ANY_PROJECT = "*"
+"""In place of a project: any one of the backend's."""
+
+
 class Plan:
     """The routes of the configuration, and the backends behind them, each opened when it is first needed."""
 
@@ -74,6 +78,19 @@ class Plan:
         if self.choice.backend is not None:
             names &= {self.choice.backend}
         return sorted(names & self.settings.backends.keys()), sorted(names - self.settings.backends.keys())
+
+    def wanted(self, ledger: Ledger) -> set[tuple[str, str]]:
+        """What pending tasks wait for, as (backend, project), and each of those backends as a whole.
+
+        A task in doubt is looked for where its attempt went: all projects of its backend count as wanted.
+        """
+        with ledger.read() as connection:
+            repos = queries.repos_in(connection, "pending")
+            wanted = {(name, ANY_PROJECT) for name in outbox.backends_in_doubt(connection)}
+        for repo in repos:
+            target = self.backend(self._route(repo)).target(repo)
+            wanted |= {(target.backend, target.project), (target.backend, limits.WHOLE_BACKEND)}
+        return wanted
 
     def close(self) -> None:
         """Let go of every backend."""

@@ -5,6 +5,7 @@ The model is strict: JSON types are not coerced (``"7"`` is no integer). Unknown
 
 from __future__ import annotations
 
+import hashlib
 import json
 from itertools import chain
 from operator import itemgetter
@@ -12,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from issue_core.task import Accepted, Document, FieldProblem, Rejected, Spec
+from issue_core.task import HEAD_BYTES, MAX_DOCUMENT, Accepted, Document, FieldProblem, Oversize, Rejected, Spec
 from issue_core.taskspec import problems
 from issue_core.taskspec.canonical import as_a_set, as_document, differing_fields, digest
 from issue_core.taskspec.model import OrdinaryTaskSpec, TaskIngestionRequest, TaskSpec, parse_event_id
@@ -29,9 +30,20 @@ __all__ = [
 ]
 
 
-def judge(document: Document, *, strict: bool = False) -> Accepted | Rejected:
-    """Decide whether ``document`` is a TaskSpec. ``strict`` refuses fields that a TaskSpec does not have."""
+def judge(document: Document, *, strict: bool = False, max_document: int = MAX_DOCUMENT) -> Accepted | Rejected:
+    """Decide whether ``document`` is a TaskSpec.
+
+    ``strict`` refuses fields that a TaskSpec does not have; ``max_document`` is in bytes.
+    """
+    if len(document.raw) > max_document and not document.oversize:
+        document = _cut(document, max_document)
     return _accepted_at_once(document) or _judge_in_full(document, strict)
+
+
+def _cut(document: Document, limit: int) -> Document:
+    raw = document.raw
+    oversize = Oversize(len(raw), hashlib.sha256(raw).hexdigest(), limit)
+    return document._replace(raw=raw[:HEAD_BYTES], oversize=oversize)
 
 
 def _accepted_at_once(document: Document) -> Accepted | None:
@@ -92,4 +104,5 @@ def _accepted(document: Document, spec: TaskSpec, extra: dict[str, Any] | None) 
 
 def judge_again(stored: Spec) -> Accepted | Rejected:
     """Judge by today's rules what an earlier release stored."""
-    return judge(Document(json.dumps(as_document(stored)).encode()))
+    raw = json.dumps(as_document(stored)).encode()
+    return judge(Document(raw), max_document=len(raw))

@@ -18,7 +18,7 @@ from issue_core.backends import folder as files
 from issue_core.backends.base import Backend, Issue, Target
 from issue_core.backends.body import render
 from issue_core.backends.local import PAGE, TRAITS, Local, folder_of, names_of, open_backend
-from issue_core.errors import ConfigError, ProjectClosed, Refused, TryLater, Unreachable
+from issue_core.errors import ConfigError, CredentialsRefused, ProjectClosed, Refused, TryLater, Unreachable
 from issue_core.task import Task
 from tests.support.build import a_task
 
@@ -323,7 +323,7 @@ def test_a_file_in_the_place_of_the_projects_folder_closes_the_project(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("closed", "kind"), [(".", Unreachable), ("issues", Unreachable), ("issues/acme", ProjectClosed)]
+    ("closed", "kind"), [(".", CredentialsRefused), ("issues", CredentialsRefused), ("issues/acme", ProjectClosed)]
 )
 def test_no_right_to_write_is_told_from_where_it_is_missing(
     as_plain_user: Path, closed: str, kind: type[Exception]
@@ -360,9 +360,9 @@ def test_a_folder_that_cannot_be_reached_is_not_taken_for_one_that_was_never_mad
     issue = create(backend, a_task(event_id=EVENT_ID))
     home.chmod(0)
     try:
-        with pytest.raises(Unreachable, match="Permission denied"):
+        with pytest.raises(CredentialsRefused, match="Permission denied"):
             look(backend, EVENT_ID)
-        obstructed(backend, Unreachable)
+        obstructed(backend, CredentialsRefused)
     finally:
         home.chmod(0o700)
     assert look(backend, EVENT_ID) == {EVENT_ID: [issue.id]}

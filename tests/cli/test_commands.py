@@ -96,7 +96,7 @@ def test_version(issue: Issue) -> None:
         (["list", "--stat", "x"], "issue: No such option: --stat (Possible options: --state)"),
         (["rejects", "shw"], "issue: No such command 'shw'. Did you mean 'show'?"),
         (["show"], "issue: Missing argument 'ID'."),
-        (["list", "--limit", "-1"], "issue: Invalid value for '--limit': -1 is not in the range x>=0."),
+        (["list", "--limit", "-1"], "issue: Invalid value for '--limit': -1 is not in the range 0<=x<=2147483648."),
         (["list", "a\x1b[2J"], "issue: Got unexpected extra argument(s) (a\\x1b[2J)"),
         (["status", "--max-age", "1h"], "issue: --max-age has no meaning without --check"),
         (["status", "--check", "--max-age", "soon"], "issue: --max-age 'soon': expected a duration"),

@@ -26,7 +26,10 @@ from tests.support.tracker import Tracker
 from tests.sync_engine.rig import read
 
 WORKER = (sys.executable, "-m", "tests.support.sync_worker")
-"""The command that syncs; it takes the ledger and the backend."""
+"""The command that syncs and can die at a chosen point; it takes the ledger and the backend."""
+
+ISSUE_SYNC = (str(Path(sys.executable).with_name("issue")), "sync", "--wait", "--ledger")
+"""The command that people use; it takes the ledger."""
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +72,12 @@ class House:
         """Start a worker; it dies at the n-th event of a kind, if that is said."""
         environment = {**os.environ, **({sync_worker.DIES_AT: dies_at[0]} if dies_at else {})}
         return subprocess.Popen([*WORKER, str(self.path), self.backend], cwd=ROOT, env=environment)
+
+    def issue_sync(self) -> subprocess.Popen[bytes]:
+        """Start the real command, with no configuration."""
+        environment = {**os.environ, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+        environment.pop("ISSUE_CORE_CONFIG", None)
+        return subprocess.Popen([*ISSUE_SYNC, str(self.path)], stdout=subprocess.DEVNULL, env=environment)
 
     def start_one_that_will_die(self) -> tuple[subprocess.Popen[bytes], float]:
         """Start a worker; gives the seconds after which it must be killed, if it has not died by then."""
@@ -168,7 +177,7 @@ def leftovers() -> Iterator[None]:
 
 def at_the_tracker(folder: Path, dice: random.Random, kills: int) -> None:
     tracker = Tracker(folder / "tracker.db")
-    tracker.be(chance=0.15, seed=dice.random(), work=0.1)
+    tracker.be(chance=0.15, seed=dice.random(), work=0.1, late=0.2)
     house = House(folder, "scripted", dice)
     kill_workers(house, kills)
     all_is_well_in_the_ledger(house)
@@ -184,12 +193,24 @@ def in_files(folder: Path, dice: random.Random, kills: int) -> None:
 
 @pytest.mark.usefixtures("leftovers")
 def test_killed_workers_leave_one_issue_a_task_at_a_tracker(tmp_path: Path, dice: random.Random) -> None:
-    at_the_tracker(tmp_path, dice, kills=60)
+    at_the_tracker(tmp_path, dice, kills=40)
 
 
 @pytest.mark.usefixtures("leftovers")
 def test_killed_workers_leave_one_whole_file_a_task(tmp_path: Path, dice: random.Random) -> None:
-    in_files(tmp_path, dice, kills=60)
+    in_files(tmp_path, dice, kills=30)
+
+
+@pytest.mark.usefixtures("leftovers")
+def test_killed_runs_of_the_real_command_leave_one_whole_file_a_task(tmp_path: Path, dice: random.Random) -> None:
+    house = House(tmp_path, "local", dice)
+    for _ in range(8):
+        house.take_in()
+        for run in [house.issue_sync() for _ in range(AT_ONCE)]:
+            was_killed(run, dice.uniform(0.1, 0.5))
+    assert house.issue_sync().wait(timeout=60) == 0
+    all_is_well_in_the_ledger(house)
+    one_whole_file_a_task(house)
 
 
 @pytest.mark.long

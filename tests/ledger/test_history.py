@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from issue_core.errors import LedgerError
 from issue_core.ingestion import ingest
-from issue_core.ledger import Ledger, history
+from issue_core.ledger import Ledger, history, outbox, outcomes, queries, rejects
 from issue_core.task import HistoryEntry
 from tests.support.clock import MovedClock
-from tests.support.specs import a_spec, written
+from tests.support.specs import a_spec, an_event_id, written
 
 
 @pytest.fixture
@@ -58,6 +59,29 @@ def _tell_and_raise(ledger: Ledger) -> None:
         raise RuntimeError
 
 
+def test_a_change_that_cannot_be_told_does_not_happen(ledger: Ledger) -> None:
+    ingest(ledger, [written(a_spec(triggering_event_id=an_event_id(1)))])
+    with ledger.write() as tx:
+        outcomes.fail(tx, 3, "refused", "no", doubt_ends=True)
+        tx.connection.execute("CREATE TRIGGER no_room BEFORE INSERT ON history BEGIN SELECT raise(ABORT, 'no'); END")
+    conflict = written(a_spec(triggering_event_id=an_event_id(1), title="other"))
+    with pytest.raises(LedgerError):
+        ingest(ledger, [written(a_spec()), conflict])
+    with pytest.raises(LedgerError):
+        _retry(ledger, 3)
+    with ledger.read() as connection:
+        assert queries.counts(connection).received == {"created": 3, "duplicate": 0, "conflict": 0, "invalid": 0}
+        assert queries.counts(connection).states["failed"] == 1
+        assert queries.counts(connection).total == 3
+        assert rejects.page(connection, state=None, limit=9) == []
+    assert [entry.kind for entry in the_history(ledger, 3)] == ["created", "failed"]
+
+
+def _retry(ledger: Ledger, seq: int) -> None:
+    with ledger.write() as tx:
+        outbox.retry(tx, [seq])
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -65,6 +89,8 @@ def _tell_and_raise(ledger: Ledger) -> None:
         "DELETE FROM history",
         "UPDATE OR REPLACE history SET n = 2",
         "DELETE FROM history WHERE n = 1",
+        "INSERT OR REPLACE INTO history SELECT seq, n, at, 'x', detail, run FROM history",
+        "REPLACE INTO history (seq, n, at, kind, run) VALUES (1, 1, '', 'x', '')",
     ],
 )
 def test_no_program_can_change_or_delete_an_entry(ledger: Ledger, statement: str) -> None:

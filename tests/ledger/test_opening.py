@@ -115,6 +115,14 @@ def test_a_relative_path_and_a_home_are_understood(tmp_path: Path, monkeypatch: 
     assert (total(tmp_path / "ledger.db"), total(tmp_path / "home" / "ledger.db")) == (1, 2)
 
 
+def test_a_link_to_where_no_ledger_is_yet_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.symlink_to(tmp_path / "elsewhere.db")
+    store(path)
+    store(path)
+    assert (total(path), total(tmp_path / "elsewhere.db")) == (2, 2)
+
+
 def test_a_ledger_that_was_closed_opens_again_when_it_is_used(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     for n in (1, 2):
@@ -294,6 +302,10 @@ def test_a_file_that_is_read_only_can_be_read_not_written_by_root_neither(tmp_pa
     assert caught.value.hint
     assert total(path) == 1
     assert path.read_bytes() == raw
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "ledger.db",
+        "ledger.db.lock",
+    }
     path.chmod(0o600)
     store(path)
     assert total(path) == 2

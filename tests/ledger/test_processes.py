@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from issue_core.backends.body import event_id_in
+from issue_core.errors import LedgerBusy
+from issue_core.ingestion import ingest
 from issue_core.ledger import Ledger, history, queries, rejects
+from tests.support.cli import Issue
 from tests.support.specs import a_spec, an_event_id, written
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = 6
+LEDGER_FILES = {"ledger.db", "ledger.db.lock", "ledger.db-shm", "ledger.db-wal", "ledger.db.workers"}
 
 # Reads orders from its standard input, a JSON line each, and answers each with a line. An error ends it.
 WORKER = """
@@ -92,6 +100,42 @@ def workers(number: int) -> Iterator[list[Worker]]:
             worker.process.communicate()
 
 
+def test_a_ledger_that_is_made_while_it_is_looked_at_is_not_taken_for_a_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    others: list[Path] = []
+
+    class Interrupted(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql == "PRAGMA user_version" and not others:
+                others.append(path)
+                # Its first start comes between two looks of ours, or it has to wait for the end of ours.
+                with suppress(LedgerBusy), Ledger(path, busy_timeout=0.05) as other:
+                    ingest(other, [written(a_spec())])
+            return super().execute(sql, *parameters)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **named: connect(*given, factory=Interrupted, **named))
+    path.touch()
+    with Ledger(path) as ledger:
+        (receipt,) = ingest(ledger, [written(a_spec())])
+    assert (receipt.outcome, others) == ("created", [path])
+
+
+def test_what_a_first_start_stores_is_kept_when_other_processes_come_and_go(tmp_path: Path) -> None:
+    """Whoever closes a ledger last takes its log away. The one who finished another's first start is still there."""
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as cut_off:
+        cut_off.execute("PRAGMA journal_mode = WAL")
+    with workers(1) as (other,), Ledger(path) as ledger:
+        for n in range(3):
+            ingest(ledger, [written(a_spec())])
+            other.tell("ingests", str(path), [[written(a_spec()).decode()]])
+            assert other.answer()[0]["seq"] == 2 * n + 2
+    _assert_total(path, 6, received=6)
+
+
 def test_six_first_starts_at_once_make_one_ledger(tmp_path: Path) -> None:
     with workers(PROCESSES) as started:
         for attempt in range(10):
@@ -152,6 +196,44 @@ def test_six_writers_of_overlapping_input_and_a_reader_count_each_task_once(tmp_
         assert [entry.kind for entry in history.of_task(connection, conflicted)] == ["created", "conflict"]
 
 
+def test_commands_that_ingest_sync_and_list_at_once_are_in_nobodys_way(tmp_path: Path) -> None:
+    issue, tasks = Issue(tmp_path), 60
+    nothing_yet = f"no task in the ledger {issue.path}\n".encode()
+    lines = [written(a_spec(triggering_event_id=an_event_id(n))) for n in range(tasks)]
+    ingesting = []
+    for n in range(PROCESSES):
+        (tmp_path / f"{n}.ndjson").write_bytes(b"\n".join(lines[n * 10 :] + lines[: n * 10]))
+        ingesting.append(issue.start("ingest", "--json", str(tmp_path / f"{n}.ndjson")))
+    busy: list[subprocess.Popen[bytes]] = []
+    while any(process.poll() is None for process in ingesting):
+        busy = [issue.start("sync"), issue.start("sync"), issue.start("list", "--json")]
+        for _, errors, code in map(_ended, busy):
+            assert (errors, code) in ((b"", 0), (nothing_yet, 0))
+    assert busy
+    ended = [_ended(process) for process in ingesting]
+    assert [(errors, code) for _, errors, code in ended] == [(b"", 0)] * PROCESSES
+    receipts = [json.loads(line) for answers, _, _ in ended for line in answers.splitlines()]
+    assert Counter(receipt["outcome"] for receipt in receipts) == {"created": tasks, "duplicate": 5 * tasks}
+    assert issue.run("sync").code == 0
+    _assert_in_balance(issue, tasks, received=PROCESSES * tasks)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes, int]:
+    answers, errors = process.communicate(timeout=60)
+    return answers, errors, process.returncode
+
+
+def _assert_in_balance(issue: Issue, tasks: int, *, received: int) -> None:
+    (status,) = issue.run("status", "--json").objects
+    assert status["states"] == dict.fromkeys(status["states"], 0) | {"synced": tasks}
+    assert status["total"] == status["received"]["created"] == tasks
+    assert sum(status["received"].values()) == received
+    files = [event_id_in(file.read_bytes()) for file in (issue.folder / "issues").rglob("*.md")]
+    assert sorted(map(str, files)) == sorted(map(an_event_id, range(tasks)))
+    assert {file.name for file in issue.folder.glob("ledger.db*")} <= LEDGER_FILES
+    assert list((issue.folder / "ledger.db.workers").iterdir()) == []
+
+
 def _assert_total(path: Path, total: int, *, received: int) -> None:
     with Ledger(path) as ledger, ledger.read() as connection:
         counts = queries.counts(connection)
@@ -159,3 +241,4 @@ def _assert_total(path: Path, total: int, *, received: int) -> None:
         assert sum(counts.received.values()) == received
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert {file.name for file in path.parent.iterdir()} <= LEDGER_FILES

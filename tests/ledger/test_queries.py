@@ -287,6 +287,7 @@ def test_a_clock_that_went_back_hides_no_task(ledger: Ledger) -> None:
     clock = MovedClock()
     ledger.clock = clock
     store(ledger, an_event_id(1))
+    began = to_text(clock.now())
     clock.jump(-3600)
     earlier = to_text(clock.now())
     store(ledger, an_event_id(2))
@@ -295,5 +296,7 @@ def test_a_clock_that_went_back_hides_no_task(ledger: Ledger) -> None:
         until = list(
             queries.tasks(connection, Filter(created_until="2026-03-01T08:30:00.000Z"), limit=9, newest_first=True)
         )
+        recent = list(queries.tasks(connection, Filter(created_since=began), limit=None, newest_first=False))
     assert [task.seq for task in since] == [1, 2]
     assert [task.seq for task in until] == [2]
+    assert [task.seq for task in recent] == [1]

@@ -175,7 +175,8 @@ class Tracker:
 
     def be(self, **nature: float) -> None:
         """Set ``chance`` (of a random fault, 0 to 1), its ``seed``, ``lag`` (seconds until a new issue is listed),
-        ``hidden_looks`` (the same in looks) or ``work`` (the longest time that a create takes, seconds)."""
+        ``hidden_looks`` (the same in looks), ``work`` (the longest time that a create takes, seconds), or ``late`` (so
+        many seconds after its time-out a request whose answer is lost is carried out, at the latest; by chance)."""
         with _opened(self.path) as db:
             db.executemany("INSERT OR REPLACE INTO nature VALUES (?, ?)", nature.items())
 
@@ -236,6 +237,7 @@ class Scripted:
 
     def create(self, task: Task, target: Target, *, timeout: float, before_send: Callable[[], None]) -> Issue:
         """Make an issue, or do as the next fault says. What was received is carried out even if the client dies."""
+        deadline = clock.now() + timedelta(seconds=timeout)
         before_send()
         with _received(self._path) as db:
             fault = self._meet(db, "create", target, task.event_id)
@@ -247,6 +249,9 @@ class Scripted:
                 _raise(fault)
             work = _worktime(db)
             delay = work if fault is None else max(work, fault["seconds"] or 0.0)
+            if late := _nature(db, "late"):
+                left = (deadline - clock.now()).total_seconds()
+                delay = random.uniform(work, left + late) if kind == "unknown_after" else work
             hidden = int(_nature(db, "hidden_looks"))
             issue_id = _make(db, target, task.event_id, self._account, hidden_looks=hidden, delay=delay)
         if kind == "unknown_after":
@@ -321,7 +326,7 @@ def _by_chance(db: sqlite3.Connection, operation: str, number: int) -> dict[str,
     kinds = ["unreachable", "try_later", "limited", "unknown_before"]
     if operation == "create":
         kinds += ["unknown_after", "unknown_after"]
-    return {"kind": dice.choice(kinds), "retry_after": 0.01, "seconds": dice.random() * _nature(db, "work")}
+    return {"kind": dice.choice(kinds), "retry_after": 0.01, "seconds": 0.0}
 
 
 def _raise(fault: Mapping[str, Any] | None) -> None:

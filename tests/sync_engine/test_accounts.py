@@ -110,7 +110,7 @@ def test_a_strangers_mark_that_is_there_before_the_create_fails_the_task(rig: Ri
 
 
 @pytest.mark.parametrize(
-    ("kind", "attempts"), [("unreachable", 0), ("limited", 0), ("credentials", 0), ("try_later", 1)]
+    ("kind", "attempts"), [("unreachable", 0), ("limited", 0), ("credentials", 0), ("try_later", 0)]
 )
 def test_a_look_before_the_create_that_fails_creates_nothing_and_puts_nothing_in_doubt(
     rig: Rig, kind: Kind, attempts: int
@@ -126,12 +126,16 @@ def test_a_look_before_the_create_that_fails_creates_nothing_and_puts_nothing_in
     assert rig.outcomes() == ["created"]
 
 
-def test_a_look_before_the_create_whose_answer_is_lost_puts_nothing_in_doubt(rig: Rig) -> None:
-    rig.configure(backends=[a_backend(lookup="always")])
-    (event_id,) = rig.ingest()
-    rig.tracker.will(Fault("unknown_before", "look"))
-    assert rig.outcomes() == ["deferred"]
-    assert rig.task(event_id).in_doubt_since is None
+def test_looks_before_the_create_whose_answers_are_lost_cost_no_task_anything(rig: Rig) -> None:
+    rig.configure(backends=[a_backend(lookup="always", max_in_flight=1)])
+    event_ids = rig.ingest(9)
+    rig.tracker.will(Fault("unknown_before", "look", times=None))
+    assert rig.outcomes() == ["deferred"] * 9
+    assert len(rig.tracker.calls("look")) == 5
+    assert list(rig.parked()) == [""]
+    assert {rig.task(event_id).in_doubt_since for event_id in event_ids} == {None}
+    assert {rig.task(event_id).attempts for event_id in event_ids} == {0}
+    assert rig.tracker.calls("create") == []
 
 
 def test_a_second_try_is_not_looked_for_again(rig: Rig) -> None:

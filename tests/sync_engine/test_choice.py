@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from issue_core import sync
-from issue_core.errors import UsageError
+from issue_core.errors import ConfigError, UsageError
 from issue_core.sync_engine import Choice, Result
 from tests.support.tracker import Fault
 from tests.sync_engine.rig import SOON, Rig, a_backend
@@ -51,6 +52,14 @@ def test_a_task_that_was_only_met_does_not_count_for_the_limit(rig: Rig) -> None
     assert rig.outcomes(limit=1).count("created") == 1
 
 
+def test_a_task_that_could_not_be_had_does_not_count_for_the_limit(rig: Rig) -> None:
+    rig.configure(backends=[a_backend(max_in_flight=1)])
+    rig.ingest(1, repo="acme/closed")
+    rig.ingest(3, repo="acme/web")
+    rig.tracker.will(Fault("project", project="acme/closed"))
+    assert rig.outcomes(limit=2) == ["deferred", "created", "created"]
+
+
 def test_a_filter_on_the_backend_leaves_the_others_alone(rig: Rig) -> None:
     rig.configure(backends=[a_backend(), a_backend("other")], routes=(("other/*", "other"),))
     rig.ingest(2, repo="acme/web")
@@ -63,6 +72,14 @@ def test_a_backend_that_is_not_there_cannot_be_chosen(rig: Rig) -> None:
     rig.ingest()
     with pytest.raises(UsageError, match="'wrok'"):
         rig.sync(backend="wrok")
+
+
+@pytest.mark.parametrize("route", [{"default_backend": "wrok"}, {"routes": (("x/*", "wrok"),)}])
+def test_no_task_goes_to_a_backend_that_is_not_configured(rig: Rig, route: dict[str, Any]) -> None:
+    rig.ingest()
+    rig.configure(**route)
+    with pytest.raises(ConfigError, match="'wrok'"):
+        rig.sync()
 
 
 @pytest.mark.parametrize("repo", ["acme/web", "acme/w*"])

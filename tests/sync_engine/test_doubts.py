@@ -210,6 +210,72 @@ def test_an_issue_is_found_that_was_made_while_our_clock_was_wrong(rig: Rig, ahe
     assert rig.outcomes() == ["adopted"]
 
 
+def test_an_issue_is_found_though_the_trackers_clock_is_an_hour_behind(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the tracker does not even say what time it is there."""
+    monkeypatch.setattr(scripted, "clients_clock", scripted.clock)
+    rig.clock.jump(3600)
+    rig.ingest()
+    rig.tracker.will(ANSWER_LOST)
+    rig.sync()
+    rig.clock.move(SOON)
+    assert rig.outcomes() == ["adopted"]
+
+
+def test_a_second_look_goes_back_as_far_as_the_first(rig: Rig) -> None:
+    rig.configure(backends=[a_backend(looks=2, look_interval=60.0)])
+    rig.ingest()
+    rig.tracker.be(hidden_looks=1)
+    rig.tracker.will(ANSWER_LOST)
+    rig.clock.jump(86_400)
+    rig.sync()
+    rig.clock.jump(-86_400)
+    rig.clock.move(2 * 3600)
+    assert rig.outcomes() == ["deferred"]
+    rig.clock.move(60)
+    assert rig.outcomes() == ["adopted"]
+
+
+def test_a_restart_between_two_looks_costs_no_more_than_the_wait_between_them(rig: Rig) -> None:
+    rig.configure(backends=[a_backend(looks=2, look_interval=60.0)])
+    rig.ingest()
+    rig.tracker.be(hidden_looks=1)
+    rig.tracker.will(ANSWER_LOST)
+    rig.sync()
+    rig.clock.move(5 * 3600)
+    assert rig.outcomes() == ["deferred"]
+    rig.clock.reboot(off=5, up=60)
+    assert rig.outcomes() == ["adopted"]
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_an_issue_is_found_that_was_made_with_a_wrong_clock_before_a_restart(rig: Rig, looks: int) -> None:
+    rig.configure(backends=[a_backend(looks=looks, look_interval=60.0)])
+    rig.ingest()
+    rig.tracker.be(hidden_looks=looks - 1)
+    rig.tracker.will(ANSWER_LOST)
+    rig.clock.jump(2 * 86_400)
+    rig.sync()
+    rig.clock.jump(-2 * 86_400)
+    rig.clock.reboot(off=86_400, up=SOON)
+    for _ in range(looks):
+        results = rig.outcomes()
+        rig.clock.move(60)
+    assert results == ["adopted"]
+
+
+def test_a_lost_answer_is_waited_for_from_the_attempt_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take_long(task: Task, target: Target, timeout: float) -> None:
+        rig.clock.move(10)
+
+    monkeypatch.setattr(scripted, "on_create", take_long)
+    rig.ingest()
+    rig.tracker.will(ANSWER_LOST)
+    (result,) = rig.sync()
+    assert result.until == rig.clock.now() + timedelta(seconds=SOON - 10)
+
+
 def test_all_of_a_request_is_over_before_its_issue_is_looked_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of one that was sent late, for something held it up between its attempt and the first byte."""
     rig.configure(backends=[a_backend(lookup="always")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
 
 import pytest
@@ -15,6 +16,7 @@ from issue_core.errors import LedgerError
 from issue_core.ledger import outbox, outcomes
 from issue_core.ledger.outbox import Attempt, Times, Where
 from issue_core.ledger.workers import enlisted, is_alive
+from issue_core.sync_engine import creates
 from issue_core.task import Task
 from tests.support import tracker as scripted
 from tests.support.clock import Patience
@@ -187,6 +189,46 @@ def test_a_task_whose_lease_is_gone_before_the_request_is_not_sent(rig: Rig, mon
     assert rig.tracker.calls("create") == []
     assert (rig.task(event_id).attempts, rig.task(event_id).in_doubt_since) == (0, None)
     assert rig.outcomes() == ["created"]
+
+
+@pytest.mark.parametrize(("held_up", "timeouts"), [(10.0, [TIMEOUT - 10]), (TIMEOUT / 2 + 1, [])])
+def test_a_request_that_is_sent_late_has_so_much_less_time_and_soon_too_little(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, held_up: float, timeouts: list[float]
+) -> None:
+    """All requests must be over when their issues are looked for, whatever holds them up before they are sent."""
+    start, given = creates.in_thread, []
+
+    def start_late(work: Callable[[], creates.Done]) -> Future[creates.Done]:
+        rig.clock.move(held_up)
+        return start(work)
+
+    def note(task: Task, target: Target, timeout: float) -> None:
+        given.append(timeout)
+
+    monkeypatch.setattr(creates, "in_thread", start_late)
+    monkeypatch.setattr(scripted, "on_create", note)
+    rig.ingest()
+    rig.sync()
+    assert given == timeouts
+
+
+def test_a_task_that_another_run_has_put_in_doubt_meanwhile_is_not_sent_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This run picked both tasks when they were due; before it comes to the second, the other one has tried it."""
+    rig.configure(backends=[a_backend(max_in_flight=1)])
+    _, second = rig.ingest(2)
+    rig.tracker.will(scripted.Fault("unknown_after", event_id=second))
+    other_run = in_another_run(rig)
+
+    def run_another(task: Task, target: Target, timeout: float) -> None:
+        monkeypatch.setattr(scripted, "on_create", None)
+        other_run()
+
+    monkeypatch.setattr(scripted, "on_create", run_another)
+    rig.sync()
+    assert rig.task(second).in_doubt_since is not None
+    assert [call.event_id for call in rig.tracker.calls("create")].count(second) == 1
 
 
 def test_two_runs_at_once_share_the_work(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,15 +200,12 @@ def test_unknown_outcomes_in_a_row_are_counted_over_runs(rig: Rig) -> None:
 
 def test_a_backend_parked_for_its_silence_is_opened_by_an_answer_to_a_probe(rig: Rig) -> None:
     rig.configure(backends=[a_backend(max_in_flight=1)])
-    rig.ingest(6)
+    rig.ingest(10)
     rig.tracker.will(Fault("unknown_before", times=5))
     rig.sync()
+    rig.tracker.will(Fault("unknown_before", times=4))
     rig.clock.move(8)
-    assert "created" in rig.outcomes()
-    assert rig.parked() == {}
-    rig.tracker.will(Fault("unknown_before", times=1))
-    rig.ingest()
-    rig.sync()
+    assert rig.outcomes() == ["deferred"] * 9 + ["created"]
     assert rig.parked() == {}
 
 
@@ -223,6 +220,19 @@ def test_retry_makes_the_probe_due_now(rig: Rig) -> None:
     assert rig.outcomes() == ["deferred"] * 2
     rig.retry()
     assert rig.outcomes() == ["created"] * 2
+
+
+def test_what_was_parked_by_a_clock_that_was_ahead_is_not_parked_for_so_long(rig: Rig) -> None:
+    rig.ingest()
+    rig.tracker.will(DOWN)
+    rig.clock.jump(DAY)
+    rig.sync()
+    rig.clock.jump(-DAY)
+    assert rig.outcomes() == ["deferred"]
+    assert rig.parked()[""].until <= rig.clock.now() + timedelta(seconds=16)
+    rig.tracker.lift()
+    rig.clock.move(16)
+    assert rig.outcomes() == ["created"]
 
 
 def test_an_address_that_is_gone_does_not_hold_up_the_one_in_its_place(rig: Rig) -> None:
