@@ -79,7 +79,8 @@ class Dictionary:
 
     def _keep(self, raw: bytes, kind: str, transport: Transport) -> None:
         for kept in self.kept:
-            if (kept.raw, kept.kind) == (raw, kind):
+            if kept.raw == raw:
+                kept.kind = kind
                 kept.count += 1
                 kept.transport = transport
                 return

@@ -13,6 +13,7 @@ from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from issue_core.ledger import Ledger
     from issue_core.task import Document, Receipt
@@ -63,6 +64,7 @@ def ingest(
 
     settings = context.settings(config, ledger)
     inputs = open_inputs(files or ["-"])
+    _refuse_the_ledger(inputs, settings.ledger)
     counts: Counter[str] = Counter()
     with (
         context.open_ledger(settings) as store,
@@ -76,6 +78,16 @@ def ingest(
         output.line(_summary(counts, dry_run=dry_run))
     if any(counts[outcome] for outcome in REJECTED):
         raise typer.Exit(3)
+
+
+def _refuse_the_ledger(inputs: list[Input], ledger: Path) -> None:
+    # Not only nonsense: to close a file that SQLite has open drops the locks of this process (POSIX).
+
+    from issue_core.errors import UsageError
+
+    for each in inputs:
+        if each.name != "-" and ledger.exists() and ledger.samefile(each.name):
+            raise UsageError(f"{each.name} is the ledger itself", hint="Name a file with TaskSpecs in it.")
 
 
 @contextmanager

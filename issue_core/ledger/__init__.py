@@ -116,10 +116,16 @@ class Ledger:
 
         Raises what :meth:`write` raises, if it does not get there; then nothing of it was stored.
         """
-        commit, self._commit = self._commit, None
-        if commit is not None:
-            with translated(self.path):
-                commit.wait()
+        if self._commit is None:
+            return
+        with translated(self.path):
+            try:
+                self._commit.wait()
+            except sqlite3.Error:
+                self._commit = None
+                raise
+        # Only now: whoever is interrupted while waiting waits again before anything else is done.
+        self._commit = None
 
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:

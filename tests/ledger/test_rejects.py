@@ -88,9 +88,10 @@ def test_what_is_not_there_is_not_found(ledger: Ledger, reject_id: int) -> None:
     assert caught.value.hint
 
 
-def test_the_same_bytes_refused_for_two_reasons_are_two_rejects(ledger: Ledger) -> None:
+def test_the_same_bytes_refused_for_another_reason_are_the_same_reject(ledger: Ledger) -> None:
     with ledger.write() as tx:
         kept = [
-            rejects.keep(tx, Document(b"{0"), kind, (), "cli", None) for kind in ("conflict", "invalid", "conflict")
+            rejects.keep(tx, Document(b"{new"), kind, (), "cli", None) for kind in ("invalid", "conflict", "invalid")
         ]
-    assert kept == [(6, True), (1, False), (6, False)]
+        assert kept == [(6, True), (6, False), (6, False)]
+        assert (rejects.get(tx.connection, 6).kind, rejects.get(tx.connection, 6).count) == ("invalid", 3)
