@@ -56,7 +56,7 @@ def list_rejects(
         output.message("no reject" if state == "all" else f"no reject is {state}")
     elif json:
         for reject in found:
-            output.json_line(to_json(reject))
+            output.json_line(reject.to_json())
     elif output.on_terminal():
         output.show(_table(found))
     else:
@@ -88,11 +88,11 @@ def show(
             )
         output.write_bytes(reject.raw)
     elif json:
-        output.json_line(to_json(reject) | {"raw": _text(reject.raw)})
+        output.json_line(reject.to_json() | {"raw": reject.text})
     elif output.on_terminal():
         _show(reject)
     else:
-        output.tsv(("field", "value"), [*_fields(reject), ("raw", _text(reject.raw))])
+        output.tsv(("field", "value"), [*_fields(reject), ("raw", reject.text)])
 
 
 @app.command(epilog=examples("issue rejects replay 3", "issue rejects replay 4 --as-new", "issue rejects replay --all"))
@@ -193,20 +193,6 @@ def _named(store: Ledger, reject_ids: Sequence[int] | None, every: bool) -> list
         return [rejects.get(connection, reject_id).id for reject_id in dict.fromkeys(reject_ids or ())]
 
 
-def to_json(reject: Reject) -> dict[str, Any]:
-    """A reject as a JSON object, without its bytes."""
-    from issue_core.ledger.rejects import Reject
-
-    shown = {name: getattr(reject, name) for name in Reject.__slots__ if name not in ("raw", "place", "errors")}
-    errors = [{"field": error.field, "problem": error.problem} for error in reject.errors]
-    return {**shown, "errors": errors, **reject.place.to_json()}
-
-
-def _text(raw: bytes) -> str:
-    """The bytes as text; what is not UTF-8 is shown as ``\\xff``."""
-    return raw.decode("utf-8", "backslashreplace")
-
-
 def _row(reject: Reject) -> tuple[object, ...]:
     from issue_core.cli.receipts import place, problems
 
@@ -219,7 +205,7 @@ def _fields(reject: Reject) -> list[tuple[str, object]]:
 
     fields: list[tuple[str, object]] = [
         (name, value)
-        for name, value in to_json(reject).items()
+        for name, value in reject.to_json().items()
         if value is not None and name not in ("errors", "file", "line", "index")
     ]
     problems = [("problem", f"{error.field} {error.problem}") for error in reject.errors]
@@ -248,4 +234,4 @@ def _show(reject: Reject) -> None:
     fields = Table.grid("", Column(overflow="fold"), padding=(0, 2))
     for name, value in _fields(reject):
         fields.add_row(styled(name, "bold"), styled(value))
-    show(fields, Text(""), Text(escape(_text(reject.raw), multiline=True)))
+    show(fields, Text(""), Text(escape(reject.text, multiline=True)))

@@ -77,14 +77,16 @@ class Reject:
         """Whether all of the input was kept, so that it can be replayed."""
         return len(self.raw) == self.length
 
-    def to_json(self, *, with_raw: bool = False) -> dict[str, Any]:
-        """The reject as a JSON object; bytes that are no UTF-8 are shown as ``\\xff``."""
-        shown: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__ if name != "raw"}
-        shown["errors"] = [{"field": e.field, "problem": e.problem} for e in self.errors]
-        shown["place"] = self.place.to_json()
-        if with_raw:
-            shown["raw"] = self.raw.decode("utf-8", "backslashreplace")
-        return shown
+    @property
+    def text(self) -> str:
+        """The bytes as text; what is no UTF-8 is shown as ``\\xff``."""
+        return self.raw.decode("utf-8", "backslashreplace")
+
+    def to_json(self) -> dict[str, Any]:
+        """The reject as a JSON object, without its bytes; where it stood as ``file``, ``line``, ``index``."""
+        shown = {name: getattr(self, name) for name in self.__slots__ if name not in ("raw", "place", "errors")}
+        errors = [{"field": error.field, "problem": error.problem} for error in self.errors]
+        return {**shown, "errors": errors, **self.place.to_json()}
 
 
 def keep(

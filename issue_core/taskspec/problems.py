@@ -25,6 +25,7 @@ class NoJsonNumber(float):
 
 
 def event_id_in(value: dict[str, Any]) -> str | None:
+    """The event ID of a document that is refused for other reasons; ``None``: it has none that can be read."""
     try:
         return parse_event_id(value.get("triggering_event_id", ""))
     except (ValueError, TypeError):
@@ -44,6 +45,7 @@ def first_of(problems: Iterable[FieldProblem]) -> tuple[FieldProblem, ...]:
 
 
 def of_spec(invalid: ValidationError) -> Iterator[FieldProblem]:
+    """What pydantic found, in our words."""
     for error in invalid.errors(include_url=False):
         yield FieldProblem(_path(error["loc"]), _in_words(error))
 
@@ -102,6 +104,7 @@ def _surrogate(text: str) -> str:
 
 
 def kind_of(value: Any) -> str:
+    """What kind of JSON value this is, as one would say it."""
     if isinstance(value, NoJsonNumber):
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(float(value))]
     if value is None or isinstance(value, bool):
@@ -112,6 +115,7 @@ def kind_of(value: Any) -> str:
 
 
 def quoted(value: Any) -> str:
+    """A value as it stands in JSON, cut to what fits into a line."""
     text = json.dumps(value) if isinstance(value, str | int | float) else kind_of(value)
     return text if len(text) <= 60 else text[:57] + "…" + ('"' if text[0] == '"' else "")
 
@@ -156,11 +160,13 @@ def _spelled(path: tuple[int | str, ...]) -> str:
 
 
 def of_unknown(extra: dict[str, Any]) -> Iterator[FieldProblem]:
+    """A problem for each field that a TaskSpec does not have."""
     for name in extra:
         yield FieldProblem(_spelled((name,)), f"is no field of a TaskSpec{_did_you_mean(name)}")
 
 
 def warnings(extra: dict[str, Any]) -> Iterator[str]:
+    """A warning for each field that a TaskSpec does not have and that is kept."""
     for name in islice(extra, MAX_PROBLEMS):
         yield f"unknown field {quoted(name)} kept{_did_you_mean(name)}"
     if len(extra) > MAX_PROBLEMS:

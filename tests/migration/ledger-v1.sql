@@ -9,7 +9,7 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'issue-core','v1','2026-11-24 08:10:54.520164+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'issue-core','v1','2026-11-24 08:16:22.339564+00:00');
 CREATE TABLE attempts (
         id         INTEGER PRIMARY KEY,
         seq        INTEGER NOT NULL REFERENCES tasks (seq),

@@ -102,7 +102,7 @@ def reading(path: Path) -> dict[str, Any]:
         found = {
             "tasks": [task.to_json() for task in tasks],
             "history": [[entry.to_json() for entry in history.of_task(connection, task.seq)] for task in tasks],
-            "rejects": [reject.to_json(with_raw=True) for reject in kept],
+            "rejects": [reject.to_json() | {"raw": reject.text} for reject in kept],
             "counts": queries.counts(connection)._asdict(),
         }
     plain: dict[str, Any] = json.loads(json.dumps(found))
