@@ -73,7 +73,7 @@ class Finding:
 
 
 class Backend(Protocol):
-    """One configured tracker."""
+    """One configured tracker, at one address. Several threads use it at once."""
 
     name: str
     traits: Traits
@@ -88,7 +88,7 @@ class Backend(Protocol):
         """
 
     def create(self, task: Task, target: Target, *, timeout: float, before_send: Callable[[], None]) -> Issue:
-        """Make the issue for ``task`` at ``target``, within ``timeout`` seconds.
+        """Make the issue for ``task`` at ``target``, within ``timeout`` seconds for the whole call.
 
         ``before_send`` is called right before the first byte leaves; what it raises (the lease is gone)
         must pass through unchanged, and then nothing may be sent.
@@ -102,6 +102,7 @@ class Backend(Protocol):
     ) -> dict[str, list[Issue]]:
         """The issues at ``target`` that carry one of ``event_ids`` and were made at ``since`` or later, oldest first.
 
+        ``since`` is by this machine's clock: a tracker's own may differ, and its ``Date`` header tells by how much.
         One listing, every page, to its end; an event ID with no issue is not in the answer. ``keep_lease`` is called
         between pages; what it raises (the lease is gone) must pass through.
         Raises what :meth:`probe` raises; a listing that could not be finished raises, it never answers "none".

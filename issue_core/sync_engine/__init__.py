@@ -63,7 +63,8 @@ def sync(
             plan.rehearse(routes, ledger, count)
         else:
             _run(routes, ledger, summary, count, stop or threading.Event())
-            _forget_idle_parks(routes, ledger)
+            if routes.choice.backend is None and routes.choice.repo is None:
+                _forget_idle_parks(routes, ledger)
     with ledger.read() as connection:
         summary.parked = limits.all_parked(connection)
     return summary
