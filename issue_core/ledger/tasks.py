@@ -90,11 +90,8 @@ def _rows(
     tx: Transaction, accepted: Sequence[Accepted], transport: Transport, state: TaskState
 ) -> list[tuple[object, ...]]:
     today = tx.moment.date()
-    due = {None: None} | {
-        days: (today + timedelta(days)).isoformat()
-        for _, spec, _, _ in accepted
-        if (days := spec.due_in_days) is not None
-    }
+    spans = {spec.due_in_days for _, spec, _, _ in accepted}
+    due = {None: None} | {days: (today + timedelta(days)).isoformat() for days in spans if days is not None}
     tail = (state, transport, tx.now, tx.run)
     return [
         (
