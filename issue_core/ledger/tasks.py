@@ -95,16 +95,36 @@ def _rows(
     tail = (state, transport, tx.now, tx.run)
     return [
         (
-            *spec[:5],
-            _labels(tuple(spec.labels)),
-            *spec[6:10],
-            _to_json(spec.extra) if spec.extra else None,
+            event_id,
+            title,
+            description,
+            repo,
+            priority,
+            _labels(tuple(labels)) if labels else "[]",
+            days,
+            source_type,
+            source_id,
+            definition_id,
+            _to_json(extra) if extra else None,
             digest,
-            due[spec.due_in_days],
+            due[days],
             _to_json(document.meta) if document.meta else None,
             *tail,
         )
         for document, spec, digest, _ in accepted
+        for (
+            event_id,
+            title,
+            description,
+            repo,
+            priority,
+            labels,
+            days,
+            source_type,
+            source_id,
+            definition_id,
+            extra,
+        ) in (spec,)
     ]
 
 

@@ -17,23 +17,24 @@ def digest(spec: Spec) -> bytes:
     Fields at their default are left out, so that a field which a later release adds changes no digest of today;
     labels count as a set, whatever their case; unknown fields come last, as JSON with sorted keys.
     """
+    event_id, title, description, repo, priority, labels, days, source_type, source_id, definition_id, extra = spec
     form = ""
-    if spec.activity_definition_id is not None:
-        form = f"activity_definition_id\0{spec.activity_definition_id}\0"
-    if spec.description:
-        form += f"description\0{spec.description}\0"
-    if spec.due_in_days is not None:
-        form += f"due_in_days\0{spec.due_in_days}\0"
-    if spec.labels:
-        form += f"labels\0{as_a_set(tuple(spec.labels))[1]}\0"
-    if spec.priority != "medium":
-        form += f"priority\0{spec.priority}\0"
+    if definition_id is not None:
+        form = f"activity_definition_id\0{definition_id}\0"
+    if description:
+        form += f"description\0{description}\0"
+    if days is not None:
+        form += f"due_in_days\0{days}\0"
+    if labels:
+        form += f"labels\0{as_a_set(tuple(labels))[1]}\0"
+    if priority != "medium":
+        form += f"priority\0{priority}\0"
     form += (
-        f"source_id\0{spec.source_id}\0source_type\0{spec.source_type}\0target_repo\0{spec.target_repo}\0"
-        f"title\0{spec.title}\0triggering_event_id\0{spec.event_id}"
+        f"source_id\0{source_id}\0source_type\0{source_type}\0target_repo\0{repo}\0"
+        f"title\0{title}\0triggering_event_id\0{event_id}"
     )
-    if spec.extra:
-        form += "\0" + json.dumps(spec.extra, sort_keys=True, separators=(",", ":"))
+    if extra:
+        form += "\0" + json.dumps(extra, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(form.encode()).digest()
 
 
