@@ -32,8 +32,8 @@ def ingest(
 
     One receipt a document, in the order given. All of them are on disk when this returns: the ledger commits
     once, with ``synchronous=FULL``. ``strict`` refuses unknown fields, and a document of more than ``max_document``
-    bytes is invalid. ``replaces`` is the ID of a reject that the
-    first document which is stored sets right: the reject is closed with its event ID.
+    bytes is invalid. ``replaces`` is the ID of a reject that the first document which is stored sets right: the
+    reject is closed with its event ID.
 
     Raises:
         LedgerBusy: another process held the write lock longer than ``ledger.busy_timeout`` seconds.
@@ -76,7 +76,7 @@ def ingest_each(
             yield behind
         with ledger.write_behind() if more_at_hand else ledger.write() as tx:
             receipts = _store(tx, judged, transport, replaces)
-        if any(map(_is_stored, receipts)):
+        if replaces is not None and any(map(_is_stored, receipts)):
             replaces = None
         del documents, judged  # the next batch is read before this name gets its value
         if more_at_hand:

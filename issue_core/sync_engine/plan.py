@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import cache, partial
 from pathlib import Path
 
 from issue_core import backends
@@ -29,6 +30,8 @@ class Choice:
         """Whether a task with this ``target_repo`` is chosen."""
         return self.repo is None or self.repo == target_repo or fnmatchcase(target_repo, self.repo)
 
+
+Standing = tuple[dict[str, limits.Parked], limits.Wait | None]
 
 ANY_PROJECT = "*"
 """In place of a project: any one of the backend's."""
@@ -101,12 +104,13 @@ class Plan:
 def rehearse(plan: Plan, ledger: Ledger, tell: Callable[[Result], None]) -> None:
     """Say what a run would do, without a write anywhere and without a word to a tracker."""
     left = plan.choice.limit
+    standing = cache(partial(_standing, ledger))
     for _, page in outbox.pending_pages(ledger):
         for waiting in page:
             name = plan.backend_of(waiting)
             if not plan.choice.has(waiting.target_repo) or plan.choice.backend not in (None, name):
                 continue
-            result = _rehearsed(plan, ledger, name, waiting)
+            result = _rehearsed(plan, standing, ledger.clock.now(), name, waiting)
             if result.result == "planned" and left is not None:
                 if left == 0:
                     return
@@ -114,23 +118,26 @@ def rehearse(plan: Plan, ledger: Ledger, tell: Callable[[Result], None]) -> None
             tell(result)
 
 
-def _rehearsed(plan: Plan, ledger: Ledger, name: str, waiting: Waiting) -> Result:
+def _standing(ledger: Ledger, backend: str) -> Standing:
+    """What is parked of a backend, and the limit that holds it back."""
+    with ledger.read() as connection:
+        return limits.parked(connection, backend), limits.limited(connection, backend, ledger.clock.now())
+
+
+def _rehearsed(plan: Plan, standing: Callable[[str], Standing], now: datetime, name: str, waiting: Waiting) -> Result:
     if name not in plan.settings.backends:
         return deferred(waiting, name, not_configured(name), parked=True)
-    now = ledger.clock.now()
     if waiting.in_doubt_since:
         return Result(waiting.event_id, waiting.seq, name, "planned", "in doubt: it will be looked for first")
     if (until := outbox.not_before(waiting, now)) is not None:
         return deferred(waiting, name, back_off(waiting), until=until)
     target = plan.backend(name).target(waiting.target_repo)
-    with ledger.read() as connection:
-        parked = limits.parked(connection, name)
-        wait = limits.wait(connection, name, limits.Pace(0, 0, 0), now)
+    parked, limited = standing(name)
     for project in (limits.WHOLE_BACKEND, target.project):
         if project in parked and parked[project].until > now:
             return deferred(waiting, name, parked_for(parked[project]), until=parked[project].until, parked=True)
-    if wait:
-        return deferred(waiting, name, wait.reason, until=wait.until)
+    if limited:
+        return deferred(waiting, name, limited.reason, until=limited.until)
     return Result(waiting.event_id, waiting.seq, name, "planned", f"to {shown(target)}")
 
 

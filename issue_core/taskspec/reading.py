@@ -16,6 +16,11 @@ class Unreadable(Exception):
 
 
 def parse(document: Document) -> Any:
+    """The JSON object that the document is.
+
+    Raises:
+        Unreadable: it is too long, broken, not UTF-8, not JSON or no object; or a key in it is given twice.
+    """
     if document.oversize:
         raise Unreadable(
             f"is {document.oversize.length:,} bytes long; {document.oversize.limit:,} are allowed "
