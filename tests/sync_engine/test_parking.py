@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from issue_core import Ledger, ingest, sync
+from issue_core.ledger import outcomes
+from tests.support.cli import a_spec, ndjson
 from tests.support.tracker import Fault, Kind
 from tests.sync_engine.rig import SOON, Rig, a_backend
 
@@ -291,3 +295,17 @@ def test_an_account_that_cannot_be_learnt_begins_no_attempt(rig: Rig) -> None:
     assert {rig.kinds(event_id)[-1] for event_id in event_ids} == {"created"}
     assert rig.summary.next_at is not None
     assert rig.outcomes() == ["created"] * 2
+
+
+def test_what_no_task_waits_for_any_more_is_parked_no_longer(tmp_path: Path) -> None:
+    (tmp_path / "issues").mkdir()
+    (tmp_path / "issues" / "blocked").write_text("a file where the project's folder should be")
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ingest(ledger, [ndjson(a_spec(target_repo="blocked"))])
+        assert [parked.project for parked in sync(ledger).parked] == ["blocked"]
+        assert [parked.project for parked in sync(ledger).parked] == ["blocked"]
+        with ledger.write() as tx:
+            outcomes.fail(tx, 1, "refused", "no", doubt_ends=True)
+        summary = sync(ledger)
+    assert summary.parked == []
+    assert not summary.needs_a_person
