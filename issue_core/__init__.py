@@ -9,14 +9,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from issue_core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from issue_core.ingestion import ingest
     from issue_core.ledger import Ledger
     from issue_core.sync_engine import sync
     from issue_core.task import Document, Place, Receipt, Task
     from issue_core.taskspec import TaskIngestionRequest, TaskSpec
-
-__version__ = "0.1.0"
 
 __all__ = ["Document", "Ledger", "Place", "Receipt", "Task", "TaskIngestionRequest", "TaskSpec", "ingest", "sync"]
 

@@ -1,4 +1,8 @@
-"""The trackers there are, each in its own module, which is imported when a backend of its type is opened."""
+"""The trackers there are, each in its own module, which is imported when a backend of its type is opened.
+
+A package that is installed beside this one adds a tracker with an entry point of the group :data:`PLUG_INS`, which
+names a module of the same shape. A name that this package has is not another's to take.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from issue_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
     from pathlib import Path
 
     from issue_core.backends.base import Backend, Traits
@@ -17,6 +22,10 @@ if TYPE_CHECKING:
 _MODULES = {
     "local": "issue_core.backends.local",
 }
+
+
+PLUG_INS = "issue_core.backends"
+"""The group of entry points: name of the type → module."""
 
 
 class Configured(Protocol):
@@ -40,6 +49,10 @@ class Configured(Protocol):
     @property
     def look_interval(self) -> float | None: ...
     @property
+    def per_minute(self) -> int | None: ...
+    @property
+    def per_hour(self) -> int | None: ...
+    @property
     def projects(self) -> Mapping[str, str]: ...
     @property
     def priorities(self) -> Mapping[str, str]: ...
@@ -61,12 +74,13 @@ class _Tracker(Protocol):
 
 def types() -> tuple[str, ...]:
     """The types that a backend can have, in alphabetical order."""
-    return tuple(sorted(_MODULES))
+    return tuple(sorted(_MODULES.keys() | _plug_ins().keys()))
 
 
 def keys_of(tracker: str) -> Mapping[str, str] | None:
     """The configuration keys that this type takes beside the common ones (key → kind); None: there is no such type."""
-    return _module(tracker).KEYS if tracker in _MODULES else None
+    module = _module(tracker)
+    return module.KEYS if module is not None else None
 
 
 def open_backend(settings: Configured, *, home: Path, request_timeout: float) -> Backend:
@@ -75,17 +89,41 @@ def open_backend(settings: Configured, *, home: Path, request_timeout: float) ->
     Raises:
         ConfigError: there is no such type, or it cannot use these settings.
     """
-    if settings.type not in _MODULES:
+    module = _module(settings.type)
+    if module is None:
         known = ", ".join(types())
         raise ConfigError(f"Backend {settings.name!r}: there is no type {settings.type!r}.", hint=f"there is: {known}")
     options = {**settings.options, "projects": settings.projects, "priorities": settings.priorities}
-    backend = _module(settings.type).open_backend(settings.name, options, home=home, request_timeout=request_timeout)
+    backend = module.open_backend(settings.name, options, home=home, request_timeout=request_timeout)
     backend.traits = _tuned(backend.traits, settings)
     return backend
 
 
-def _module(tracker: str) -> _Tracker:
-    return cast("_Tracker", import_module(_MODULES[tracker]))
+def _module(tracker: str) -> _Tracker | None:
+    """The module of this type, if there is one."""
+    if tracker in _MODULES:
+        return cast("_Tracker", import_module(_MODULES[tracker]))
+    plug_in = _plug_ins().get(tracker)
+    return None if plug_in is None else _loaded(plug_in)
+
+
+def _plug_ins() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {found.name: found for found in entry_points(group=PLUG_INS)}
+
+
+def _loaded(plug_in: EntryPoint) -> _Tracker:
+    try:
+        module = plug_in.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"The plug-in for backends of type {plug_in.name!r} cannot be loaded: {error}",
+            hint=f"install its package again, or remove it; it says that its module is {plug_in.value}",
+        ) from None
+    if missing := [name for name in ("KEYS", "open_backend") if not hasattr(module, name)]:
+        raise ConfigError(f"The plug-in for backends of type {plug_in.name!r} lacks {' and '.join(missing)}.")
+    return cast("_Tracker", module)
 
 
 def _tuned(traits: Traits, settings: Configured) -> Traits:
@@ -96,5 +134,7 @@ def _tuned(traits: Traits, settings: Configured) -> Traits:
         "settle": settings.settle,
         "looks": settings.looks,
         "look_interval": settings.look_interval,
+        "per_minute": settings.per_minute,
+        "per_hour": settings.per_hour,
     }
     return replace(traits, **{trait: value for trait, value in wanted.items() if value is not None})

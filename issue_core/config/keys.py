@@ -76,6 +76,8 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("backends.NAME.looks", "count", None, "How often an absence is asked for.", _TRACKER, least=1),
     Key("backends.NAME.look_interval", "seconds", None, "Time between two such looks.", _TRACKER),
+    Key("backends.NAME.per_minute", "count", None, "Creates in any 60 seconds, at most; 0: no limit.", _TRACKER),
+    Key("backends.NAME.per_hour", "count", None, "Creates in any 3,600 seconds, at most; 0: no limit.", _TRACKER),
     Key(
         "backends.NAME.lookup",
         "text",

@@ -57,6 +57,8 @@ class BackendSettings:
     settle: float | None = None
     looks: int | None = None
     look_interval: float | None = None
+    per_minute: int | None = None
+    per_hour: int | None = None
     lookup: Lookup = "in-doubt"
     lookup_back: float = 7 * 86400.0
     accounts: tuple[str, ...] = ()

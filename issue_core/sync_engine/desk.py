@@ -23,6 +23,9 @@ UNKNOWN_IN_A_ROW = 5
 DEFAULT_LIMIT_WAIT = 60.0
 """Seconds to wait when a tracker says that its limit is used up, but not until when."""
 
+LEAST_LIMIT_WAIT = 0.2
+"""Seconds to wait after a limit in any case, also where the tracker says that it is none."""
+
 
 class Budget:
     """How many tasks this run may still take in hand, over all backends (``None``: all)."""
@@ -196,7 +199,8 @@ class Desk:
         ``probed`` is what a vain probe was for; it stays parked whatever the error.
         """
         if isinstance(error, Limited):
-            until = tx.moment + timedelta(seconds=error.retry_after or DEFAULT_LIMIT_WAIT)
+            told = DEFAULT_LIMIT_WAIT if error.retry_after is None else max(error.retry_after, LEAST_LIMIT_WAIT)
+            until = tx.moment + timedelta(seconds=told)
             limits.limit(tx, self.name, until, error.message)
             return self._block(WHOLE_BACKEND, Blocked(f"the tracker's limit: {error.message}", until, parked=False))
         key = self._at_fault(tx, error, target)

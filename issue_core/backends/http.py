@@ -1,0 +1,377 @@
+"""The one HTTP client of all trackers: one request at a time, its errors told apart by what may have happened.
+
+What decides is whether the first byte of a request had left when it failed. Before that the tracker cannot have acted
+(:class:`~issue_core.errors.Unreachable`); after it nobody knows (:class:`~issue_core.errors.OutcomeUnknown`). Nothing
+is tried again here, but for a redirect, which says that nothing was done yet.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError, LocationParseError, NameResolutionError, NewConnectionError, SSLError
+
+from issue_core.backends.access import COMMON_KEYS, require_known, require_url, token_of
+from issue_core.backends.replies import Reply, error_of, is_limit, tracker_time, wait_of
+from issue_core.errors import BackendError, OutcomeUnknown, ProjectClosed, TryLater, Unreachable
+from issue_core.version import __version__
+
+__all__ = [
+    "COMMON_KEYS",
+    "Client",
+    "Reply",
+    "error_of",
+    "is_limit",
+    "require_known",
+    "require_url",
+    "token_of",
+    "tracker_time",
+    "wait_of",
+]
+
+USER_AGENT = f"issue-core/{__version__}"
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds to connect, at most; the whole request has its own time."""
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of an answer: a page of 100 issues of 60,000 characters each has less, whatever they are."""
+
+REDIRECTS = 5
+_MOVED = (301, 307, 308)
+"""The redirects that say: nothing was done, send the same to the new place (RFC 9110 §15.4)."""
+
+_FOLLOWED = (301, 302, 303, 307, 308)
+
+
+class _Request(threading.local):
+    """The request that this thread is about to send: what to call right before its first byte, and its connection."""
+
+    before_send: Callable[[], None] | None = None
+    connection: HTTPConnection | None = None
+
+
+_current = _Request()
+
+
+def _about_to_send(connection: HTTPConnection) -> None:
+    if connection.sock is None:
+        connection.connect()
+    _current.connection = connection
+    if _current.before_send is not None:
+        _current.before_send()
+
+
+class _Plain(HTTPConnection):
+    def endheaders(self, *arguments: Any, **named: Any) -> None:
+        _about_to_send(self)
+        super().endheaders(*arguments, **named)
+
+
+class _Secure(HTTPSConnection):
+    def endheaders(self, *arguments: Any, **named: Any) -> None:
+        _about_to_send(self)
+        super().endheaders(*arguments, **named)
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
+@dataclass(slots=True)
+class _Sending:
+    """How far a request came, and the time it has."""
+
+    deadline: float
+    before_send: Callable[[], None]
+    left: bool = False
+
+    def hook(self) -> None:
+        if time.monotonic() >= self.deadline:
+            raise Unreachable("there was no time left to send the request once the connection stood")
+        self.before_send()
+        self.left = True
+
+
+@dataclass(slots=True)
+class Client:
+    """One tracker's API under ``base`` (no slash at its end), as one account. Several threads use it at once.
+
+    ``auth`` gives the headers that say who we are; it is asked once, when the first request needs them. ``ca`` is a
+    file of certificates to trust in place of the system's. Proxies come from the environment (``HTTPS_PROXY``,
+    ``NO_PROXY``). Times are in seconds.
+    """
+
+    base: str
+    auth: Callable[[], Mapping[str, str]]
+    request_timeout: float
+    ca: Path | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    _moved: dict[str, str] = field(default_factory=dict)
+    _elsewhere: dict[str, Client] = field(default_factory=dict)
+    _pools: urllib3.PoolManager | None = None
+    _identity: Mapping[str, str] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, where: str, params: Mapping[str, str | int] | None = None, *, timeout: float | None = None) -> Reply:
+        """Read ``where``: a path under ``base``, or an absolute URL at the same place. Follows redirects there.
+
+        Raises:
+            Unreachable: nothing of the request left. TryLater: it did, and no whole answer came.
+            ProjectClosed: it was redirected to another host. CredentialsRefused: there are none.
+        """
+        url = self._url(where) + (f"?{urlencode(params)}" if params else "")
+        deadline = time.monotonic() + (timeout or self.request_timeout)
+        try:
+            for _ in range(REDIRECTS + 1):
+                reply = self._once("GET", url, None, _Sending(deadline, lambda: None))
+                if reply.status not in _FOLLOWED or "location" not in reply.headers:
+                    return reply
+                url = self._same_place(url, reply)
+        except OutcomeUnknown as error:
+            raise TryLater(error.message) from None
+        raise ProjectClosed(f"{url} redirects in a circle")
+
+    def post(self, where: str, payload: object, *, timeout: float, before_send: Callable[[], None]) -> Reply:
+        """Send ``payload`` as JSON to ``where`` with POST; see :meth:`send`."""
+        return self.send("POST", where, payload, timeout=timeout, before_send=before_send)
+
+    def send(
+        self,
+        method: str,
+        where: str,
+        payload: object,
+        *,
+        timeout: float,
+        before_send: Callable[[], None] = lambda: None,
+    ) -> Reply:
+        """Send ``payload`` as JSON, within ``timeout`` seconds for all of it; any status is an answer.
+
+        ``before_send`` is called right before the first byte leaves; what it raises passes through, and nothing is
+        sent. A moved project's redirect is followed with the same method and body, never as a GET, and remembered.
+
+        Raises:
+            Unreachable: nothing of the request left. OutcomeUnknown: it did, and no whole answer came.
+            ProjectClosed: it was redirected to another host. CredentialsRefused: there are none.
+        """
+        body = json.dumps(payload).encode()
+        deadline = time.monotonic() + timeout
+        asked = self._url(where)
+        url = self._moved.get(asked, asked)
+        for _ in range(REDIRECTS + 1):
+            reply = self._once(method, url, body, _Sending(deadline, before_send))
+            if reply.status not in _MOVED or "location" not in reply.headers:
+                return reply
+            url = self._same_place(url, reply)
+            self._moved[asked] = url
+        self._moved.pop(asked, None)
+        raise ProjectClosed(f"{asked} redirects in a circle")
+
+    def at(self, base: str) -> Client:
+        """The same client for another address of the same tracker, one it had before."""
+        if base == self.base:
+            return self
+        with self._lock:
+            if base not in self._elsewhere:
+                self._elsewhere[base] = Client(base, self.auth, self.request_timeout, self.ca, self.headers)
+            return self._elsewhere[base]
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        for client in self._elsewhere.values():
+            client.close()
+        if self._pools is not None:
+            self._pools.clear()
+
+    def _url(self, where: str) -> str:
+        if not where.startswith(("http://", "https://")):
+            return self.base + where
+        if _origin(where) != _origin(self.base):
+            raise TryLater(f"{_shown(self.base)} names {_shown(where)} as the next page, which is another host")
+        return where
+
+    def _same_place(self, url: str, reply: Reply) -> str:
+        to = urljoin(url, reply.headers["location"])
+        if _origin(to) != _origin(self.base):
+            raise ProjectClosed(
+                f"{_shown(url)} has moved to {_shown(to)}, which is another address; nothing was sent there",
+                hint="set the backend's url to where it is now",
+            )
+        return to
+
+    def _once(self, method: str, url: str, body: bytes | None, sending: _Sending) -> Reply:
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **self.headers, **self._who()}
+        if body is None:
+            headers["Accept-Encoding"] = "gzip"
+        else:
+            headers["Content-Type"] = "application/json"
+        timeout = sending.deadline - time.monotonic()
+        if timeout <= 0:
+            raise Unreachable(f"there was no time left to ask {_shown(url)}")
+        limits = urllib3.Timeout(connect=min(CONNECT_TIMEOUT, timeout), read=timeout)
+        try:
+            with _underway(sending, timeout):
+                answer = self._manager(url).urlopen(
+                    method, url, body=body, headers=headers, timeout=limits, retries=False, redirect=False,
+                    preload_content=False,
+                )  # fmt: skip
+                content = _read(answer, url)
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            raise _failure(error, url, sending) from None
+        if time.monotonic() >= sending.deadline:
+            # Cut off: an answer that ends with its connection looks whole then.
+            raise OutcomeUnknown(f"{_shown(url)} gave no whole answer in time")
+        told = {name.lower(): value for name, value in answer.headers.items()}
+        return Reply(method, answer.status, told, content, url, secrets=_secrets(headers))
+
+    def _who(self) -> Mapping[str, str]:
+        if self._identity is None:
+            with self._lock:
+                if self._identity is None:
+                    self._identity = self.auth()
+        return self._identity
+
+    def _manager(self, url: str) -> urllib3.PoolManager:
+        with self._lock:
+            if self._pools is None:
+                self._pools = _pools(url, self.ca)
+            return self._pools
+
+
+def _pools(url: str, ca: Path | None) -> urllib3.PoolManager:
+    import ssl
+
+    parts = urlsplit(url)
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise Unreachable(f"The file of certificates {ca} cannot be used: {error.strerror or error}") from None
+    settings: dict[str, Any] = {"maxsize": 32, "block": False, "ssl_context": context}
+    proxies = getproxies_environment()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    direct = not proxy or proxy_bypass(parts.netloc)
+    pools = urllib3.PoolManager(**settings) if direct else _through(proxy or "", settings)
+    pools.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+    return pools
+
+
+def _through(proxy: str, settings: dict[str, Any]) -> urllib3.ProxyManager:
+    url = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        auth = urllib3.util.parse_url(url).auth
+        headers = urllib3.make_headers(proxy_basic_auth=auth) if auth else None
+        return urllib3.ProxyManager(url, proxy_headers=headers, **settings)
+    except (HTTPError, ValueError):
+        raise Unreachable(
+            "The proxy that the environment names cannot be used: only http:// and https:// can"
+        ) from None
+
+
+@contextmanager
+def _underway(sending: _Sending, timeout: float) -> Iterator[None]:
+    """Let this thread's next request call the hook, and cut it off when its time is over, whatever trickles in."""
+    _current.before_send, _current.connection = sending.hook, None
+    mine = _current.__dict__
+    watch = threading.Timer(timeout, lambda: _cut_off(mine.get("connection")))
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+        _current.before_send = _current.connection = None
+
+
+def _cut_off(connection: HTTPConnection | None) -> None:
+    sock = connection.sock if connection is not None else None
+    if sock is not None:
+        with suppress(OSError):
+            # Past the TLS layer, which another thread is reading through.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _read(answer: urllib3.BaseHTTPResponse, url: str) -> bytes:
+    """The whole body, if it is no longer than an answer may be."""
+    parts, size = [], 0
+    while part := answer.read(256 * 1024):
+        size += len(part)
+        if size > LARGEST:
+            answer.close()
+            raise HTTPError(f"the answer of {_shown(url)} is longer than {LARGEST} bytes")
+        parts.append(part)
+    answer.release_conn()
+    return b"".join(parts)
+
+
+def _failure(error: Exception, url: str, sending: _Sending) -> BackendError:
+    where = _shown(url)
+    if not sending.left:
+        return Unreachable(f"{where} cannot be reached: {_reason(error)}")
+    if time.monotonic() >= sending.deadline:
+        return OutcomeUnknown(f"{where} gave no whole answer in time")
+    return OutcomeUnknown(f"{where} gave no whole answer: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong below, in words that hold no credentials and no addresses of memory."""
+    match error:
+        case NameResolutionError():
+            return "its name is not known"
+        case LocationParseError():
+            return "its address is malformed"
+        case SSLError():
+            inner = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
+            return f"TLS: {getattr(inner, 'verify_message', '') or getattr(inner, 'reason', '') or 'failed'}"
+        case NewConnectionError() if error.__cause__ is not None:
+            return _reason(error.__cause__)
+        case OSError(strerror=str(words)) if words:
+            return words
+        case HTTPError() if error.__class__ is HTTPError:
+            return str(error)
+    return _WORDS.get(type(error).__name__, type(error).__name__)
+
+
+_WORDS = {
+    "ConnectTimeoutError": "connecting took too long",
+    "ReadTimeoutError": "it took too long",
+    "ProtocolError": "the connection broke",
+    "ProxyError": "the proxy does not let us through",
+    "IncompleteRead": "the connection broke",
+    "DecodeError": "its compression is broken",
+}
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def _shown(url: str) -> str:
+    """The address without what may be a secret: no credentials, no query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What in these headers must not be repeated to anybody, should the tracker echo it."""
+    named = ("authorization", "private-token", "x-redmine-api-key")
+    return tuple(value.split()[-1] for name, value in headers.items() if name.lower() in named)

@@ -1,0 +1,3 @@
+"""Which release this is; the packaging reads it here."""
+
+__version__ = "0.1.0"
