@@ -24,6 +24,7 @@ class _Commands(LazyGroup):
         "show": "issue_core.cli.show",
         "status": "issue_core.cli.status",
         "retry": "issue_core.cli.retry",
+        "link": "issue_core.cli.link",
         "rejects": "issue_core.cli.rejects",
         "export": "issue_core.cli.export",
         "config": "issue_core.cli.config",

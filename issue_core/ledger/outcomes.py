@@ -1,6 +1,6 @@
 """What became of an attempt: each outcome ends the lease, and is written by its owner alone, with its history.
 
-Only what is known ends a doubt: the tracker's answer, or a look that was settled.
+Only what is known ends a doubt: the tracker's answer, a look that was settled, or the word of a person.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from issue_core.ledger import facets, history
 from issue_core.ledger.outbox import Attempt, Unsettled
-from issue_core.task import TaskState, to_text
+from issue_core.task import Task, TaskState, to_text
 
 if TYPE_CHECKING:
     from issue_core.ledger import Transaction
@@ -47,6 +47,12 @@ _LINK = """
 _WAITS = "SELECT 1 FROM tasks WHERE seq = :seq AND state = 'pending' AND in_doubt_since IS NULL"
 
 _ATTEMPTS = "SELECT attempts FROM tasks WHERE seq = :seq"
+
+
+_SETTLE_ALL = """
+    UPDATE attempts SET outcome = :outcome, ended_at = :now
+    WHERE seq = :seq AND (outcome IS NULL OR outcome = 'unknown')
+"""
 
 
 def succeed(tx: Transaction, attempt: Attempt, *, issue: dict[str, str], notes: Sequence[str], adopted: bool) -> bool:
@@ -169,6 +175,28 @@ def settle_as_absent(
     return _count_a_try(tx, seq, last, "absent", error, next_at=next_at, max_attempts=max_attempts)
 
 
+# --- by a person -----------------------------------------------------------------------------------------------------
+
+
+def link_by_hand(tx: Transaction, task: Task, backend: str, *, issue: dict[str, str]) -> None:
+    """A person names the issue of ``task``: it is ``synced``, its doubt is over. Counts no try."""
+    _settle_all(tx, task.seq, "linked")
+    _move(tx, task.seq, "synced", doubt_ends=True)
+    tx.connection.execute(_LINK, {**issue, "backend": backend, "seq": task.seq, "now": tx.now})
+    history.add(tx, task.seq, "linked", was=task.state, backend=backend, **issue)
+
+
+def rule_out(tx: Transaction, task: Task) -> None:
+    """A person says that no attempt of ``task`` has made an issue: its doubt is over. Counts no try.
+
+    It is ``pending`` and due now; one that is ``held`` stays it, for whose it is was not the question.
+    """
+    _settle_all(tx, task.seq, "absent")
+    state: TaskState = "held" if task.state == "held" else "pending"
+    _move(tx, task.seq, state, doubt_ends=True, error=task.last_error)
+    history.add(tx, task.seq, "ruled_out", was=task.state)
+
+
 # --- what all of these share -----------------------------------------------------------------------------------------
 
 
@@ -182,6 +210,11 @@ def _end(tx: Transaction, attempt: Attempt, outcome: str, error: str | None) -> 
 
 def _settle(tx: Transaction, attempt: Unsettled, outcome: str, error: str | None) -> None:
     tx.connection.execute(_END_ATTEMPT, {"attempt_id": attempt.id, "outcome": outcome, "error": error, "now": tx.now})
+
+
+def _settle_all(tx: Transaction, seq: int, outcome: str) -> None:
+    # What the tracker said of an attempt stays beside it: a person's word is no answer of the tracker's.
+    tx.connection.execute(_SETTLE_ALL, {"seq": seq, "outcome": outcome, "now": tx.now})
 
 
 def _count_a_try(
