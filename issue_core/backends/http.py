@@ -11,6 +11,7 @@ import json
 import socket
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -139,13 +140,16 @@ class Client:
             ProjectClosed: it was redirected to another host. CredentialsRefused: there are none.
         """
         url = self._url(where) + (f"?{urlencode(params)}" if params else "")
-        deadline = time.monotonic() + (timeout or self.request_timeout)
+        deadline = time.monotonic() + (self.request_timeout if timeout is None else timeout)
         try:
             for _ in range(REDIRECTS + 1):
                 reply = self._once("GET", url, None, _Sending(deadline, lambda: None))
                 if reply.status not in _FOLLOWED or "location" not in reply.headers:
                     return reply
-                url = self._same_place(url, reply)
+                # What is asked for holds at the new place too, where the redirect does not repeat it.
+                asked, url = urlsplit(url).query, self._same_place(url, reply)
+                if asked and not urlsplit(url).query:
+                    url = f"{url}?{asked}"
         except OutcomeUnknown as error:
             raise TryLater(error.message) from None
         raise ProjectClosed(f"{url} redirects in a circle")
@@ -371,7 +375,15 @@ def _shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
+_SECRET_HEADERS = ("authorization", "private-token", "x-redmine-api-key")
+
+
 def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
     """What in these headers must not be repeated to anybody, should the tracker echo it."""
-    named = ("authorization", "private-token", "x-redmine-api-key")
-    return tuple(value.split()[-1] for name, value in headers.items() if name.lower() in named)
+    told = [value.split() for name, value in headers.items() if name.lower() in _SECRET_HEADERS]
+    secrets = [words[-1] for words in told]
+    for words in told:
+        if words[0].lower() == "basic":
+            # User and password, RFC 7617; only the second is a secret.
+            secrets.append(b64decode(words[-1]).decode(errors="replace").partition(":")[2])
+    return tuple(filter(None, secrets))

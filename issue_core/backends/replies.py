@@ -105,10 +105,9 @@ def error_of(reply: Reply, words: str, *, create: bool) -> BackendError:
         return CredentialsRefused(message, hint="look at the backend's token: it may have expired or be another's")
     if status in (403, 404, 410, 423):
         return ProjectClosed(message)
-    if 400 <= status < 500 and status not in (408, 425):
-        return Refused(message)
     if create:
-        return OutcomeUnknown(message)
+        refused = 400 <= status < 500 and status not in (408, 425)
+        return Refused(message) if refused else OutcomeUnknown(message)
     return TryLater(message, retry_after=wait_of(reply))
 
 

@@ -45,10 +45,21 @@ STARTER = """\
 #type = "local"
 #path = "~/notes/issues"
 
+# A tracker on a network: gitea (Forgejo too), github, gitlab, jira or redmine. All of it goes to one project, or
+# target_repo names the project.
+#[backends.work]
+#type = "gitea"
+#url = "https://git.example.org"
+#token = { env = "GITEA_TOKEN" }
+#project = "acme/inbox"
+
 # Every backend takes these as well. Without one, the tracker's own default holds.
 # Requests at the same time, and seconds between two creates.
 #max_in_flight = 4
 #min_interval = 0
+# Creates in any minute and in any hour, at most; 0: no limit.
+#per_minute = 0
+#per_hour = 0
 # Seconds after request_timeout in which a request that was cut off may still take effect.
 #settle = 30
 # How often an absence is asked for, and how many seconds apart.
@@ -61,14 +72,14 @@ STARTER = """\
 #accounts = ["other-bot"]
 
 # target_repo, and the tracker's project for it.
-#[backends.notes.projects]
-#"acme/web" = "web"
+#[backends.work.projects]
+#web = "acme/web"
 
 # The tracker's own names for the priorities.
-#[backends.notes.priorities]
-#high = "urgent"
-#medium = "normal"
-#low = "someday"
+#[backends.work.priorities]
+#high = "prio/high"
+#medium = "prio/normal"
+#low = "prio/low"
 
 # A key that is a secret (a tracker's token) is never written here. Name the place where it is:
 #   token = { env = "TRACKER_TOKEN" }

@@ -78,6 +78,7 @@ def test_whatever_a_header_says_it_is_seconds_or_nothing(told: str) -> None:
         (422, {}, True, Refused),
         (408, {}, True, OutcomeUnknown),
         (408, {}, False, TryLater),
+        (400, {}, False, TryLater),
         (500, {}, True, OutcomeUnknown),
         (503, {}, True, OutcomeUnknown),
         (503, {}, False, TryLater),

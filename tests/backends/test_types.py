@@ -27,6 +27,8 @@ class Settings:
     settle: float | None = None
     looks: int | None = None
     look_interval: float | None = None
+    per_minute: int | None = None
+    per_hour: int | None = None
     projects: Mapping[str, str] = field(default_factory=dict)
     priorities: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
