@@ -1,0 +1,311 @@
+"""``github``: issues of a repository on github.com or a GitHub Enterprise Server, over its REST API.
+
+A task takes one request. Labels go by name, and GitHub makes those that are missing; who has no push access loses
+them without a word, so the answer is compared with what was sent.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from issue_core.backends import http, markdown, replies
+from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
+from issue_core.backends.http import Client, Reply
+from issue_core.errors import BackendError, Limited, ProjectClosed, TryLater
+from issue_core.task import Task
+
+KEYS: Mapping[str, str] = http.COMMON_KEYS
+
+# "Make requests serially", "at least one second between each" (best practices for the REST API); 80 requests that make
+# content a minute and 500 an hour (rate limits for the REST API). The list may lag behind its replicas: two looks.
+TRAITS = Traits(
+    max_in_flight=1, min_interval=1.0, settle=30.0, looks=2, look_interval=60.0, per_minute=80, per_hour=500
+)
+
+URL = "https://api.github.com"
+
+PAGE = 100
+"""Entries of a page: the most that is given."""
+
+BODY = 65_536
+"""Characters of a body ("body is too long (maximum is 65536 characters)")."""
+
+LABELS = 100
+"""Labels of an issue, at most."""
+
+LABEL = 50
+"""Characters of a label's name, at most."""
+
+PATIENCE = 60.0
+"""Seconds to wait for a secondary limit that does not say how long ("wait for at least one minute")."""
+
+HEADERS: Mapping[str, str] = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+
+LISTED: Mapping[str, str] = {"state": "all", "sort": "created", "direction": "desc"}
+"""Which issues are listed: open and closed ones, newest first. A search would ask an index, which lags far more."""
+
+PRIORITY_LABELS: Mapping[str, str] = {"high": "priority:high", "low": "priority:low"}
+"""An issue has no priority: a label says it, unless it is medium or ``priorities`` names another."""
+
+_PROJECT = re.compile(r"(?!\.{1,2}/)[A-Za-z0-9._-]+/(?!\.{1,2}$)[A-Za-z0-9._-]+")
+
+_HINTS: Mapping[int, str] = {
+    403: "the token needs the right to write issues there; in an organisation with single sign-on it must be allowed",
+    404: "is the repository there, and may the token's account see it? GitHub hides what it may not",
+    410: "the repository has its issues switched off",
+}
+
+
+def open_backend(name: str, options: Mapping[str, Any], *, home: Path, request_timeout: float) -> Backend:
+    """The backend called ``name``; ``request_timeout`` in seconds is for each reading request. ``home`` is not used.
+
+    Raises:
+        ConfigError: ``url`` is no http(s) address.
+    """
+    url = http.require_url(name, options, URL)
+    token = http.token_of(name, options)
+    ca = Path(options["ca"]) if "ca" in options else None
+    client = Client(url, lambda: {"Authorization": f"Bearer {token()}"}, request_timeout, ca, HEADERS)
+    return GitHub(name, url, client, options)
+
+
+class GitHub:
+    """One GitHub at ``url`` (the API's), as the account of one token."""
+
+    def __init__(self, name: str, url: str, client: Client, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self.traits = TRAITS
+        self._url = url
+        self._client = client
+        self._former: Collection[str] = options.get("former_urls", ())
+        self._project: str | None = options.get("project")
+        self._projects: Mapping[str, str] = options.get("projects", {})
+        self._priorities: Mapping[str, str] = {**PRIORITY_LABELS, **options.get("priorities", {})}
+        self._account: str | None = None
+
+    def target(self, target_repo: str) -> Target:
+        """The repository ``owner/name`` for this ``target_repo``; whether it is one is seen when it is used."""
+        return Target(self.name, self._url, self._projects.get(target_repo) or self._project or target_repo)
+
+    def account(self) -> str:
+        """The login of the token's account."""
+        if self._account is None:
+            reply = self._client.get("/user")
+            if reply.status != 200:
+                raise _error(reply, create=False)
+            with _understood(reply):
+                self._account = str(reply.json()["login"])
+        return self._account
+
+    def create(self, task: Task, target: Target, *, timeout: float, before_send: Callable[[], None]) -> Issue:
+        """Make the issue with one request."""
+        deadline = time.monotonic() + timeout
+        client = self._client_for(target)
+        sent, notes = fields_of(task, self._priorities)
+        left = deadline - time.monotonic()
+        reply = client.post(_issues(target.project), sent, timeout=left, before_send=before_send)
+        if reply.status != 201:
+            raise _error(reply, create=True)
+        with _understood(reply):
+            made = reply.json()
+            return _issue(made, target, notes=(*notes, *notes_on(made, sent, target.project)))
+
+    def look(
+        self, target: Target, event_ids: Collection[str], since: datetime, *, keep_lease: Callable[[], None]
+    ) -> dict[str, list[Issue]]:
+        """The issues made since then whose body has one of the markers, the oldest first; pull requests are none."""
+        client = self._client_for(target)
+        wanted = frozenset(event_ids)
+        found: dict[str, dict[int, Issue]] = {event_id: {} for event_id in wanted}
+        far_end = None
+        for reply, rows in _pages(client, _issues(target.project)):
+            far_end = far_end or http.tracker_time(since, reply, replies.clock.now())
+            with _understood(reply):
+                for row in rows:
+                    for event_id in wanted.intersection(_event_ids(row)) if _made_at(row) >= far_end else ():
+                        found[event_id][row["number"]] = _issue(row, target)
+                if _made_at(rows[-1]) < far_end:
+                    break
+            keep_lease()
+        return {event_id: [issues[n] for n in sorted(issues)] for event_id, issues in found.items() if issues}
+
+    def probe(self, target: Target) -> None:
+        """Whether the repository is there, takes issues, and lets us list them."""
+        _require_open(self._client_for(target), target.project)
+
+    def check(self) -> list[Finding]:
+        """Who we are there, and whether each repository that the configuration names takes our issues."""
+        try:
+            login = self.account()
+        except BackendError as error:
+            return [Finding(False, error.message, error.hint or "look at the backend's url and token")]
+        named = dict.fromkeys([*([self._project] if self._project else []), *self._projects.values()])
+        signed_in = Finding(True, f"{self._url}: signed in as {login}.")
+        return [signed_in, *(self._check_project(project) for project in named)]
+
+    def _check_project(self, project: str) -> Finding:
+        target = Target(self.name, self._url, project)
+        try:
+            repository = _require_open(self._client_for(target), project)
+        except BackendError as error:
+            return Finding(False, f"{project}: {error.message}", error.hint or "look at the backend's project")
+        may_push = (repository.get("permissions") or {}).get("push", True)
+        drops = "" if may_push else "; without push access, it drops labels"
+        return Finding(True, f"{project}: takes issues{drops}.")
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+    def _client_for(self, target: Target) -> Client:
+        """The client for the place that ``target`` names, if its project can be one."""
+        http.require_known(target, self._url, self._former)
+        if not _PROJECT.fullmatch(target.project):
+            raise ProjectClosed(
+                f"{target.project!r} is no repository of GitHub: those are called owner/name.",
+                hint=f"name the repository for it in [backends.{self.name}.projects], or one for all as `project`",
+            )
+        return self._client.at(target.address)
+
+
+def labels_of(task: Task, priorities: Mapping[str, str]) -> list[str]:
+    """The labels that the task's issue should have, each once: the one that says its priority, and its own."""
+    first: dict[str, str] = {}
+    for name in (priorities.get(task.priority), *task.labels):
+        if name:
+            first.setdefault(name.casefold(), name)
+    return list(first.values())
+
+
+def fields_of(task: Task, priorities: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The request that makes the issue, and notes on what could not be sent; what has no field stands in the text."""
+    wanted = labels_of(task, priorities)
+    sent = [name for name in wanted if len(name) <= LABEL][:LABELS]
+    rest = [name for name in wanted if name not in sent]
+    facts = markdown.facts_of(task, priority=False, due=True, labels=rest)
+    body = markdown.body(task, text=markdown.safe(task.description), facts=facts, most=BODY)
+    fields: dict[str, Any] = {"title": task.title, "body": body}
+    if sent:
+        fields["labels"] = sent
+    return fields, [f"the label {name!r} is in the text: GitHub takes {LABELS} of {LABEL} characters" for name in rest]
+
+
+def notes_on(made: Mapping[str, Any], sent: Mapping[str, Any], project: str) -> Iterator[str]:
+    """What the issue lacks of what it should have, and a new name of its repository."""
+    names = (label["name"] if isinstance(label, dict) else label for label in made.get("labels") or ())
+    has = {str(name).casefold() for name in names}
+    for name in sent.get("labels", ()):
+        if name.casefold() not in has:
+            yield f"the tracker dropped the label {name!r}: without push access an account sets none"
+    now = str(made.get("repository_url") or "").rpartition("/repos/")[2] or project
+    if now.casefold() != project.casefold():
+        yield f"the repository {project} is called {now} now"
+
+
+def _issue(row: Mapping[str, Any], target: Target, *, notes: tuple[str, ...] = ()) -> Issue:
+    number = row["number"]
+    if type(number) is not int:
+        raise TypeError(number)
+    account = (row.get("user") or {}).get("login") or ""
+    return Issue(str(number), str(row["html_url"]), target.project, str(account), notes)
+
+
+def _issues(project: str) -> str:
+    return f"/repos/{project}/issues"
+
+
+def _event_ids(row: Mapping[str, Any]) -> list[str]:
+    return [] if row.get("pull_request") else markdown.events_in(row["body"] or "")
+
+
+def _made_at(row: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(row["created_at"])
+
+
+def _require_open(client: Client, project: str) -> Mapping[str, Any]:
+    """What GitHub tells of the repository.
+
+    Raises:
+        BackendError: it would not take an issue of ours.
+    """
+    reply = client.get(f"/repos/{project}")
+    if reply.status != 200:
+        raise _error(reply, create=False)
+    with _understood(reply):
+        repository = dict(reply.json())
+    if repository.get("archived"):
+        raise ProjectClosed(f"The repository {project} is archived.", hint="open it again, or send its tasks elsewhere")
+    if not repository.get("has_issues", True):
+        raise ProjectClosed(f"The repository {project} has its issues switched off.", hint=_HINTS[410])
+    listed = client.get(_issues(project), {**LISTED, "per_page": 1})
+    if listed.status != 200:
+        raise _error(listed, create=False)
+    return repository
+
+
+def _pages(client: Client, where: str) -> Iterator[tuple[Reply, list[Any]]]:
+    """Every page of the list that is not empty, and the answer it came in.
+
+    Raises:
+        BackendError: the list could not be read to its end.
+    """
+    reply = client.get(where, {**LISTED, "per_page": PAGE})
+    while True:
+        if reply.status != 200:
+            raise _error(reply, create=False)
+        rows = reply.json()
+        if not isinstance(rows, list):
+            raise reply.nonsense("something that is no list")
+        if rows:
+            yield reply, rows
+        following = reply.links.get("next")
+        if not rows or following is None:
+            return
+        if following == reply.url:
+            raise TryLater(f"{reply.host} names the page itself as the one behind it")
+        reply = client.get(following)
+
+
+@contextmanager
+def _understood(reply: Reply) -> Iterator[None]:
+    """Take an answer that lacks what it should have for one that makes no sense."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise reply.nonsense("something that it should not hold") from None
+
+
+def _error(reply: Reply, *, create: bool) -> BackendError:
+    words = _words(reply)
+    error = http.error_of(reply, words, create=create)
+    if isinstance(error, Limited) or (reply.status == 403 and "rate limit" in words.lower()):
+        # In the order of the documentation: what a header tells, else a minute.
+        wait = http.wait_of(reply)
+        return Limited(error.message, retry_after=PATIENCE if wait is None else wait)
+    error.hint = error.hint or _HINTS.get(reply.status)
+    return error
+
+
+def _words(reply: Reply) -> str:
+    """What GitHub says to it: ``message``, and each of ``errors``; not the page that a browser would show."""
+    if "html" in reply.headers.get("content-type", ""):
+        return "a page for browsers"
+    try:
+        told = reply.json()
+        parts = [str(told["message"]), *(_one(error) for error in told.get("errors") or ())]
+    except (BackendError, LookupError, TypeError, AttributeError):
+        return reply.text()
+    return "; ".join(parts)
+
+
+def _one(error: object) -> str:
+    if not isinstance(error, dict):
+        return str(error)
+    named = " ".join(str(error[key]) for key in ("resource", "field", "code") if key in error)
+    return str(error.get("message") or named)
