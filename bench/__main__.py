@@ -6,9 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import bulk_ingest, scale, startup, sync_local
+from bench import bulk_ingest, scale, startup, sync_local, sync_tracker
 
-BENCHES = {"startup": startup.run, "bulk_ingest": bulk_ingest.run, "sync_local": sync_local.run, "scale": scale.run}
+BENCHES = {
+    "startup": startup.run,
+    "bulk_ingest": bulk_ingest.run,
+    "sync_local": sync_local.run,
+    "sync_tracker": sync_tracker.run,
+    "scale": scale.run,
+}
 
 
 def main() -> int:

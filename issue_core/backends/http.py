@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from base64 import b64decode
@@ -261,20 +262,24 @@ class Client:
 
 
 def _pools(url: str, ca: Path | None) -> urllib3.PoolManager:
-    import ssl
-
     parts = urlsplit(url)
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        raise Unreachable(f"The file of certificates {ca} cannot be used: {error.strerror or error}") from None
-    settings: dict[str, Any] = {"maxsize": 32, "block": False, "ssl_context": context}
     proxies = getproxies_environment()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     direct = not proxy or proxy_bypass(parts.netloc)
+    settings: dict[str, Any] = {"maxsize": 32, "block": False}
+    if parts.scheme == "https" or not direct:
+        settings["ssl_context"] = _trust(ca)
     pools = urllib3.PoolManager(**settings) if direct else _through(proxy or "", settings)
     pools.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
     return pools
+
+
+def _trust(ca: Path | None) -> ssl.SSLContext:
+    """Verified TLS. To read the system's certificates takes some 35 ms, so it is done where there is TLS alone."""
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise Unreachable(f"The file of certificates {ca} cannot be used: {error.strerror or error}") from None
 
 
 def _through(proxy: str, settings: dict[str, Any]) -> urllib3.ProxyManager:
