@@ -1,0 +1,71 @@
+"""Markdown read for trackers that have a markup of their own: the tree that CommonMark (with tables) makes of it.
+
+What comes out is data. HTML is text, and an address is one that a browser may open, or it is text too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markdown_it.tree import SyntaxTreeNode
+
+# Control characters show nothing, and XML 1.0 §2.2, which Jira keeps and exports in, has no place for most of them.
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+_BREAKS = re.compile("\r\n?|[\u2028\u2029]")
+NESTING = 100
+"""So deep are quotations and lists read; what lies deeper is no text for people."""
+
+_LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]{1,40}")
+
+
+def parse(markdown: str) -> SyntaxTreeNode:
+    """The tree of a text: CommonMark, with tables and strike-through as GitHub has them."""
+    from markdown_it import MarkdownIt
+    from markdown_it.tree import SyntaxTreeNode
+
+    reader = MarkdownIt("commonmark", {"maxNesting": NESTING}).enable(["table", "strikethrough"])
+    return SyntaxTreeNode(reader.parse(markdown))
+
+
+def link_of(node: SyntaxTreeNode) -> str | None:
+    """The address of a link or an image if it is http, https or mailto; None for every other."""
+    href = address_of(node)
+    safe = href.lower().startswith(("http://", "https://", "mailto:"))
+    return href if safe and not re.search(r"[\s<>\x00-\x1f\x7f]", href) else None
+
+
+def address_of(node: SyntaxTreeNode) -> str:
+    """The address of a link or an image, whatever it is."""
+    return str(node.attrs.get("src" if node.type == "image" else "href", ""))
+
+
+def words_of(node: SyntaxTreeNode) -> str:
+    """The text within a node, on one line, without its marks."""
+    if node.type in ("softbreak", "hardbreak"):
+        return " "
+    if node.children:
+        return "".join(map(words_of, node.children))
+    return clean(node.content).replace("\n", " ")
+
+
+def clean(text: str) -> str:
+    """The text with ``\\n`` for each line break, and U+FFFD for each control character but the tab."""
+    return _CONTROLS.sub("\ufffd", _BREAKS.sub("\n", text))
+
+
+def code_of(node: SyntaxTreeNode) -> str:
+    """The lines of a block of code, without the newline at its end."""
+    return clean(node.content).removesuffix("\n")
+
+
+def language_of(node: SyntaxTreeNode) -> str | None:
+    """The language that a fence names; None when it names none, or none that is a name."""
+    word = (node.info or "").strip().partition(" ")[0] if node.type == "fence" else ""
+    return word if _LANGUAGE.fullmatch(word) else None
+
+
+def rows_of(table: SyntaxTreeNode) -> list[list[SyntaxTreeNode]]:
+    """The cells of a table (``th`` or ``td``), row by row."""
+    return [list(row.children) for section in table.children for row in section.children]
