@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from issue_core.backends.base import Backend, Traits
 
 _MODULES = {
+    "gitea": "issue_core.backends.gitea",
+    "github": "issue_core.backends.github",
+    "gitlab": "issue_core.backends.gitlab",
+    "jira": "issue_core.backends.jira",
     "local": "issue_core.backends.local",
+    "redmine": "issue_core.backends.redmine",
 }
 
 

@@ -263,5 +263,5 @@ def a_strangers(issue: Issue) -> str:
     """What is wrong with an issue that carries the event ID of a task but was not made by us."""
     return (
         f"{issue.url} carries this event ID, but {issue.account!r} made it, which is not our account; "
-        "if it is to be trusted, add that account to the backend's accounts, then: issue retry"
+        "if it is to be trusted, add that account to the backend's accounts, then: issue retry; or use: issue link"
     )

@@ -160,7 +160,7 @@ def back_off(waiting: Waiting) -> str:
 
 def not_configured(backend: str) -> str:
     """Why a task in doubt waits for ever."""
-    return f"in doubt at backend {backend!r}, which the configuration does not have any more"
+    return f"in doubt at backend {backend!r}, which the configuration does not have any more (issue link settles it)"
 
 
 def parked_for(parked: limits.Parked) -> str:

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from issue_core import backends
-from issue_core.config import BackendSettings, IngestSettings, SyncSettings
+from issue_core.config import BackendSettings, BackendTypes, IngestSettings, SyncSettings, load
 from issue_core.config.keys import KEYS, Key, Kind
 from issue_core.config.showing import effective
 from issue_core.config.starter import STARTER, write_starter
@@ -42,10 +42,13 @@ def test_the_starter_file_says_what_holds_without_it(tmp_path: Path) -> None:
 
 
 def test_the_starter_file_is_right_when_every_line_in_it_is_put_in_force(tmp_path: Path) -> None:
-    settings = loaded(tmp_path, re.sub(r'(?m)^#(?=["\[a-z])', "", STARTER))
+    file = tmp_path / "config.toml"
+    file.write_text(re.sub(r'(?m)^#(?=["\[a-z])', "", STARTER), encoding="utf-8")
+    types = BackendTypes(backends.keys_of, backends.types)
+    settings = load(config=file, ledger=None, environ={"ISSUE_CORE_LEDGER": "ledger.db"}, backends=types)
     assert (settings.sync, settings.ingest) == (SyncSettings(), IngestSettings())
     assert settings.default_backend == "local"
-    set_ = {re.sub(r"^backends\.notes\.", "backends.NAME.", key) for key in settings.origins}
+    set_ = {re.sub(r"^backends\.work\.", "backends.NAME.", key) for key in settings.origins}
     assert {key.name for key in KEYS} - set_ == set()
 
 
