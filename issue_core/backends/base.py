@@ -7,10 +7,10 @@ Every failure is raised as one of the :class:`~issue_core.errors.BackendError` c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from issue_core.task import Task
 
@@ -30,13 +30,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """How a backend wants to be used. The configuration can set all but the last three otherwise.
+    """How a backend wants to be used. The configuration can set all but the last two otherwise.
 
     ``settle`` is how many seconds after ``request_timeout`` a request that was cut off may still take effect.
     ``looks`` is how often an absence must be seen, ``look_interval`` seconds apart, before it is believed.
     ``min_interval`` is the time in seconds between two creates; ``per_minute`` and ``per_hour`` are the most
     creates in any such span (0: no limit). ``settles_with_worker``: once the process that made the attempt is
-    dead, the attempt can have no further effect.
+    dead, the attempt can have no further effect. ``lists_whole_address``: a listing of one project has the issues
+    of all projects at its address.
     """
 
     max_in_flight: int = 1
@@ -47,6 +48,7 @@ class Traits:
     per_minute: int = 0
     per_hour: int = 0
     settles_with_worker: bool = False
+    lists_whole_address: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +122,15 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of connections and files."""
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """What a backend can do beside, if its tracker can be asked for it: list all issues that carry a mark of ours."""
+
+    def marked(self, target: Target, since: datetime, *, keep_lease: Callable[[], None]) -> Iterator[tuple[str, Issue]]:
+        """Every issue at ``target`` that was made at ``since`` or later and carries a marker, with its event ID.
+
+        They come in the order of the tracker's list, the newest first where it has one; an issue may come twice.
+        ``since`` and ``keep_lease`` are those of :meth:`Backend.look`. Raises what that raises.
+        """

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from issue_core.backends import http, markdown, replies
+from issue_core.backends import http, markdown, marks, replies
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
 from issue_core.backends.http import Client, Reply
 from issue_core.errors import BackendError, OutcomeUnknown, ProjectClosed, Refused, TryLater
@@ -121,20 +121,21 @@ class Gitea:
 
         The list without ``q`` comes straight from the tracker's database; a search would ask an index, which lags.
         """
+        return marks.of_events(self.marked(target, since, keep_lease=keep_lease), event_ids)
+
+    def marked(self, target: Target, since: datetime, *, keep_lease: Callable[[], None]) -> Iterator[tuple[str, Issue]]:
+        """Every issue made since then whose text has a marker, with its event ID."""
         client = self._client_for(target)
-        wanted = frozenset(event_ids)
-        found: dict[str, dict[int, Issue]] = {event_id: {} for event_id in wanted}
         far_end = None
         for reply, rows in _pages(client, _issues(target.project), LISTED):
             far_end = far_end or http.tracker_time(since, reply, replies.clock.now())
             with _understood(reply):
-                for row in [row for row in rows if _made_at(row) >= far_end]:
-                    for event_id in wanted.intersection(_event_ids(row)):
-                        found[event_id][row["number"]] = _issue(row, target)
-                if _made_at(rows[-1]) < far_end:
-                    break
+                page = [(event_id, _issue(row, target)) for row in rows for event_id in _event_ids(row, far_end)]
+                is_last = _made_at(rows[-1]) < far_end
+            yield from page
+            if is_last:
+                return
             keep_lease()
-        return {event_id: [issues[n] for n in sorted(issues)] for event_id, issues in found.items() if issues}
 
     def probe(self, target: Target) -> None:
         """Whether the repository is there, takes issues, and lets us list them."""
@@ -313,8 +314,11 @@ def _issues(project: str) -> str:
     return f"/repos/{project}/issues"
 
 
-def _event_ids(row: Mapping[str, Any]) -> list[str]:
-    return [] if row.get("pull_request") else markdown.events_in(row["body"] or "")
+def _event_ids(row: Mapping[str, Any], far_end: datetime) -> list[str]:
+    """The event IDs of an issue made at ``far_end`` or later; of what is older, or a pull request, there are none."""
+    if row.get("pull_request") or _made_at(row) < far_end:
+        return []
+    return markdown.events_in(row["body"] or "")
 
 
 def _made_at(row: Mapping[str, Any]) -> datetime:

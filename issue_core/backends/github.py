@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from issue_core.backends import http, markdown, replies
+from issue_core.backends import http, markdown, marks, replies
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
 from issue_core.backends.http import Client, Reply
 from issue_core.errors import BackendError, Limited, ProjectClosed, TryLater
@@ -94,13 +94,17 @@ class GitHub:
         return Target(self.name, self._url, self._projects.get(target_repo) or self._project or target_repo)
 
     def account(self) -> str:
-        """The login of the token's account."""
+        """The login of the token's account; empty for a GitHub App's token, which is no user's and may not ask."""
         if self._account is None:
             reply = self._client.get("/user")
-            if reply.status != 200:
-                raise _error(reply, create=False)
-            with _understood(reply):
-                self._account = str(reply.json()["login"])
+            if reply.status == 200:
+                with _understood(reply):
+                    self._account = str(reply.json()["login"])
+            else:
+                error = _error(reply, create=False)
+                if reply.status != 403 or isinstance(error, Limited):
+                    raise error
+                self._account = ""
         return self._account
 
     def create(self, task: Task, target: Target, *, timeout: float, before_send: Callable[[], None]) -> Issue:
@@ -120,20 +124,21 @@ class GitHub:
         self, target: Target, event_ids: Collection[str], since: datetime, *, keep_lease: Callable[[], None]
     ) -> dict[str, list[Issue]]:
         """The issues made since then whose body has one of the markers, the oldest first; pull requests are none."""
+        return marks.of_events(self.marked(target, since, keep_lease=keep_lease), event_ids)
+
+    def marked(self, target: Target, since: datetime, *, keep_lease: Callable[[], None]) -> Iterator[tuple[str, Issue]]:
+        """Every issue made since then whose body has a marker, with its event ID."""
         client = self._client_for(target)
-        wanted = frozenset(event_ids)
-        found: dict[str, dict[int, Issue]] = {event_id: {} for event_id in wanted}
         far_end = None
         for reply, rows in _pages(client, _issues(target.project)):
             far_end = far_end or http.tracker_time(since, reply, replies.clock.now())
             with _understood(reply):
-                for row in rows:
-                    for event_id in wanted.intersection(_event_ids(row)) if _made_at(row) >= far_end else ():
-                        found[event_id][row["number"]] = _issue(row, target)
-                if _made_at(rows[-1]) < far_end:
-                    break
+                page = [(event_id, _issue(row, target)) for row in rows for event_id in _event_ids(row, far_end)]
+                is_last = _made_at(rows[-1]) < far_end
+            yield from page
+            if is_last:
+                return
             keep_lease()
-        return {event_id: [issues[n] for n in sorted(issues)] for event_id, issues in found.items() if issues}
 
     def probe(self, target: Target) -> None:
         """Whether the repository is there, takes issues, and lets us list them."""
@@ -146,8 +151,8 @@ class GitHub:
         except BackendError as error:
             return [Finding(False, error.message, error.hint or "look at the backend's url and token")]
         named = dict.fromkeys([*([self._project] if self._project else []), *self._projects.values()])
-        signed_in = Finding(True, f"{self._url}: signed in as {login}.")
-        return [signed_in, *(self._check_project(project) for project in named)]
+        who = f"signed in as {login}" if login else "signed in with a token that may not ask as whom, as a GitHub App's"
+        return [Finding(True, f"{self._url}: {who}."), *(self._check_project(project) for project in named)]
 
     def _check_project(self, project: str) -> Finding:
         target = Target(self.name, self._url, project)
@@ -155,7 +160,8 @@ class GitHub:
             repository = _require_open(self._client_for(target), project)
         except BackendError as error:
             return Finding(False, f"{project}: {error.message}", error.hint or "look at the backend's project")
-        may_push = (repository.get("permissions") or {}).get("push", True)
+        # These are the rights of a user; an App's token has its own, which are not told.
+        may_push = not self._account or (repository.get("permissions") or {}).get("push", True)
         drops = "" if may_push else "; without push access, it drops labels"
         return Finding(True, f"{project}: takes issues{drops}.")
 
@@ -220,8 +226,11 @@ def _issues(project: str) -> str:
     return f"/repos/{project}/issues"
 
 
-def _event_ids(row: Mapping[str, Any]) -> list[str]:
-    return [] if row.get("pull_request") else markdown.events_in(row["body"] or "")
+def _event_ids(row: Mapping[str, Any], far_end: datetime) -> list[str]:
+    """The event IDs of an issue made at ``far_end`` or later; of what is older, or a pull request, there are none."""
+    if row.get("pull_request") or _made_at(row) < far_end:
+        return []
+    return markdown.events_in(row["body"] or "")
 
 
 def _made_at(row: Mapping[str, Any]) -> datetime:

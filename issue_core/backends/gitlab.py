@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from issue_core.backends import replies
+from issue_core.backends import marks, replies
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
 from issue_core.backends.gitlab_payload import dropped, events_of, payload
 from issue_core.backends.http import COMMON_KEYS, Client, Reply, error_of, require_known, require_url, token_of
@@ -125,20 +126,34 @@ class GitLab:
         Raises:
             BackendError: as :meth:`Backend.look` says.
         """
+        found: list[tuple[str, Issue]] = []
+        wanted = frozenset(event_ids)
+        for _ in range(2):
+            turned = 0
+            for page in self._marked_pages(target, since, keep_lease):
+                turned += 1
+                found += [(event_id, issue) for event_id, issue in page if event_id in wanted]
+            if turned < 2 or {event_id for event_id, _ in found} >= wanted:
+                break
+        return marks.of_events(found, wanted)
+
+    def marked(self, target: Target, since: datetime, *, keep_lease: Callable[[], None]) -> Iterator[tuple[str, Issue]]:
+        """Every issue made since then whose description has a marker, with its event ID.
+
+        Raises:
+            BackendError: as :meth:`look` does.
+        """
+        return chain.from_iterable(self._marked_pages(target, since, keep_lease))
+
+    def _marked_pages(
+        self, target: Target, since: datetime, keep_lease: Callable[[], None]
+    ) -> Iterator[list[tuple[str, Issue]]]:
         client = self._at(target)
         reply, project = _project(client, target)
         far_end = their_time(since, reply, replies.clock.now())
-        where, wanted = f"/projects/{project['id']}/issues", frozenset(event_ids)
-        found: dict[str, dict[str, Issue]] = {}
-        for _ in range(2):
-            turned = 0
-            for page in _pages(client, where, far_end):
-                turned += 1
-                _pick(page, target, wanted, far_end, found)
-                keep_lease()
-            if turned < 2 or found.keys() >= wanted:
-                break
-        return {event_id: sorted(issues.values(), key=lambda i: int(i.id)) for event_id, issues in found.items()}
+        for page in _pages(client, f"/projects/{project['id']}/issues", far_end):
+            yield [mark for entry in page for mark in _marks(entry, target, far_end)]
+            keep_lease()
 
     def probe(self, target: Target) -> None:
         """Find out whether the account is let in, and the project is there, has issues, and is not archived.
@@ -223,23 +238,15 @@ def _pages(client: Client, where: str, far_end: datetime) -> Iterator[list[dict[
             raise reply.nonsense("a page that is its own next one")
 
 
-def _pick(
-    page: list[dict[str, Any]],
-    target: Target,
-    event_ids: Collection[str],
-    far_end: datetime,
-    found: dict[str, dict[str, Issue]],
-) -> None:
-    """Put the page's issues that carry one of ``event_ids`` into ``found``: event ID → number → issue."""
-    for entry in page:
-        marked = [each for each in events_of(entry) if each in event_ids]
-        if not marked or (_made_at(entry) or far_end) < far_end:
-            continue
-        issue = _issue(entry, target)
-        if issue is None:
-            raise TryLater(f"{target.address} lists an issue with no number, address or author")
-        for event_id in marked:
-            found.setdefault(event_id, {})[issue.id] = issue
+def _marks(entry: Mapping[str, Any], target: Target, far_end: datetime) -> list[tuple[str, Issue]]:
+    """Each event ID that an issue made at ``far_end`` or later carries, with the issue."""
+    event_ids = events_of(entry)
+    if not event_ids or (_made_at(entry) or far_end) < far_end:
+        return []
+    issue = _issue(entry, target)
+    if issue is None:
+        raise TryLater(f"{target.address} lists an issue with no number, address or author")
+    return [(event_id, issue) for event_id in event_ids]
 
 
 def _made_at(entry: object) -> datetime | None:

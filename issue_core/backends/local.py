@@ -13,6 +13,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ TRAITS = Traits(
     looks=1,
     look_interval=0.0,
     settles_with_worker=True,
+    lists_whole_address=True,
 )
 
 FOLDER = "issues"
@@ -151,6 +153,24 @@ class Local:
                 files.sync_folder(place)
                 files.sync_above(place, base)
         return {event_id: [_issue(root, path, target) for path in paths] for event_id, paths in found.items()}
+
+    def marked(self, target: Target, since: datetime, *, keep_lease: Callable[[], None]) -> Iterator[tuple[str, Issue]]:
+        """Every file under the whole folder, whatever its project, that changed since then and has an event ID.
+
+        Raises:
+            Unreachable: the folder cannot be read. ProjectClosed: part of it cannot.
+        """
+        root = Path(target.address)
+        base = Path(os.path.realpath(root))
+        files.require_readable(base)
+        for number, (event_id, _, path) in enumerate(
+            _read(base, frozenset(), since.timestamp() - SINCE_MARGIN), start=1
+        ):
+            if event_id is not None:
+                project = Path(path).parent.relative_to(base).as_posix()
+                yield event_id, _issue(root, Path(path), replace(target, project=project))
+            if number % PAGE == 0:
+                keep_lease()
 
     def probe(self, target: Target) -> None:
         """Whether a file could be made at ``target``, as far as that can be seen without making one."""

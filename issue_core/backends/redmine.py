@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from issue_core.backends import http, markdown, replies
+from issue_core.backends import http, markdown, marks, replies
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
 from issue_core.backends.http import Client, Reply
 from issue_core.backends.redmine_draft import Choice, LabelsForm, drafts_of, id_named, priority_of, words_of
@@ -142,20 +142,21 @@ class Redmine:
         No filter is asked for a marker: Redmine ignores one that it does not know, and an ``event_field`` that it
         dropped would hide the issue.
         """
+        return marks.of_events(self.marked(target, since, keep_lease=keep_lease), event_ids)
+
+    def marked(self, target: Target, since: datetime, *, keep_lease: Callable[[], None]) -> Iterator[tuple[str, Issue]]:
+        """Every issue of the project made since then that carries a marker, with its event ID; some may come twice."""
         client = self._place(target)
         user_of(client)
         project_of(client, target.project)
-        wanted = frozenset(event_ids)
-        found: dict[str, dict[int, Issue]] = {}
         far_end: datetime | None = None
         for reply, rows in self._pages(client, target, keep_lease):
             far_end = far_end or http.tracker_time(since, reply, replies.clock.now()) - SECOND
             for row in rows:
-                for event_id in row.marks & wanted if row.made_at >= far_end else ():
-                    found.setdefault(event_id, {})[row.number] = row.issue
+                if row.made_at >= far_end:
+                    yield from ((event_id, row.issue) for event_id in row.marks)
             if rows and rows[-1].made_at < far_end:
-                break
-        return {event_id: [issues[number] for number in sorted(issues)] for event_id, issues in found.items()}
+                return
 
     def probe(self, target: Target) -> None:
         """Whether the key is good and the project takes issues, as far as Redmine tells; rights it does not."""

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from threading import Event
 
+    from issue_core.config import Settings
     from issue_core.sync_engine import Result, Summary
+    from issue_core.sync_engine.verify import Mismatch, Verified
 
 LONGEST_WATCH = 366 * 86400
 """Seconds; so long a pause at most lies between two passes."""
@@ -29,6 +31,7 @@ app = new_app()
         "issue sync --dry-run --repo 'acme/*'",
         "issue sync --wait --json",
         "issue sync --watch 60",
+        "issue sync --verify --backend work",
     )
 )
 def sync(
@@ -47,6 +50,10 @@ def sync(
             "--watch", metavar="SECONDS", min=0.1, max=LONGEST_WATCH, help="Run again, so often, until stopped."
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare the trackers' marked issues with the ledger, and write nothing."),
+    ] = False,
     json: JsonOption = False,
     ledger: LedgerOption = None,
     config: ConfigOption = None,
@@ -55,6 +62,9 @@ def sync(
 
     What waits (for a limit, a back-off, a doubt or a backend that is down) is no failure. Ends with 3 when a task
     failed, or a backend or project is parked for its credentials or a refusal.
+
+    With --verify it lists the issues that carry an event ID and ends with 3 when one event has several (double), the
+    ledger has no task of it (unknown), or the issue of a synced task is not there (missing).
     """
     from issue_core.cli import context
     from issue_core.errors import UsageError
@@ -65,7 +75,12 @@ def sync(
         raise UsageError("--dry-run, --wait and --watch exclude each other")
     if watch is not None and watch != watch:
         raise UsageError("--watch takes a number of seconds")
+    if verify and (watch is not None or wait or dry_run or limit is not None or repo is not None):
+        raise UsageError("--verify goes with --backend alone: not with --repo, --limit, --dry-run, --wait or --watch")
     settings = context.settings(config, ledger)
+    if verify:
+        _verify(settings, backend, as_json=json)
+        return
     choice = Choice(backend, repo, limit)
     report = _Report(as_json=json, dry_run=dry_run)
     with context.open_ledger(settings) as store, _stopped_by_sigterm() as stop, report:
@@ -82,6 +97,38 @@ def sync(
     report.end(summary)
     if summary.needs_a_person:
         raise typer.Exit(3)
+
+
+def _verify(settings: Settings, backend: str | None, *, as_json: bool) -> None:
+    from issue_core.cli import context, output
+    from issue_core.errors import IssueCoreError
+    from issue_core.sync_engine.verify import verify
+
+    def tell(found: Mismatch) -> None:
+        if as_json:
+            output.json_line(found.to_json())
+        else:
+            task = f"task {found.seq}" if found.seq is not None else "no task"
+            output.line(f"{found.finding}: {found.event_id} ({task}) at {found.backend}: {' '.join(found.urls)}")
+
+    with context.open_ledger(settings) as store:
+        verified = verify(store, settings, backend=backend, tell=tell)
+    for name in verified.by_look:
+        output.message(f"{name}: its tracker cannot list marked issues; those of synced tasks were looked for")
+    if not as_json:
+        output.line(_what_was_verified(verified))
+    output.flush()
+    for where, error in verified.failures:
+        output.message(f"{where} could not be verified: {error.message}")
+    if verified.failures:
+        raise IssueCoreError("not everything could be verified", hint=verified.failures[0][1].hint)
+    if verified.counts:
+        raise typer.Exit(3)
+
+
+def _what_was_verified(verified: Verified) -> str:
+    counts = [f"{verified.counts[finding]} {finding}" for finding in ("double", "unknown", "missing")]
+    return f"{verified.issues} marked issues: {', '.join(counts)}"
 
 
 class _Report:

@@ -45,6 +45,28 @@ _REPOS_IN_STATE = "SELECT DISTINCT target_repo FROM tallies WHERE state = :state
 _REPOS = "SELECT DISTINCT target_repo FROM tallies WHERE n > 0 ORDER BY target_repo"
 
 
+# Those that a person linked by hand are left out: such an issue carries no mark of ours.
+_ISSUES = """
+    SELECT tasks.seq, event_id, remote_project, remote_url, synced_at, address
+    FROM tasks JOIN attempts ON attempts.id = (
+        SELECT coalesce(max(CASE WHEN tried.project = tasks.remote_project THEN tried.id END), max(tried.id))
+        FROM attempts AS tried WHERE tried.seq = tasks.seq AND tried.outcome IN ('created', 'found')
+    )
+    WHERE state = 'synced' AND tasks.backend = :backend
+    ORDER BY tasks.seq
+"""
+
+_FIRST_AT = """
+    SELECT min(at) FROM (
+        SELECT min(created_at) AS at FROM tasks WHERE state = 'synced' AND backend = :backend
+        UNION ALL
+        SELECT min(started_at) FROM attempts WHERE backend = :backend
+    )
+"""
+
+_SEQ = "SELECT seq FROM tasks WHERE event_id = :event_id"
+
+
 class Filter(NamedTuple):
     """Which tasks: each field that is set narrows the choice. Times are as the ledger writes them."""
 
@@ -70,6 +92,17 @@ class Counts(NamedTuple):
     backends: dict[str, dict[str, int]]
     repos: dict[str, dict[str, int]]
     oldest_pending_at: str | None
+
+
+class OwnIssue(NamedTuple):
+    """The issue of a synced task: the project and address it was made or found at, its URL, and since when it is."""
+
+    seq: int
+    event_id: str
+    project: str
+    url: str
+    synced_at: str
+    address: str
 
 
 def tasks(connection: sqlite3.Connection, chosen: Filter, *, limit: int | None, newest_first: bool) -> Iterator[Task]:
@@ -179,6 +212,23 @@ def repos(connection: sqlite3.Connection) -> list[str]:
 def repos_in(connection: sqlite3.Connection, state: TaskState) -> list[str]:
     """Each ``target_repo`` that has a task in ``state``."""
     return [row[0] for row in connection.execute(_REPOS_IN_STATE, {"state": state})]
+
+
+def issues_of(connection: sqlite3.Connection, backend: str) -> Iterator[OwnIssue]:
+    """The issue of each synced task of ``backend``, by rising ``seq``; without those that were linked by hand."""
+    return map(OwnIssue._make, connection.execute(_ISSUES, {"backend": backend}))
+
+
+def first_at(connection: sqlite3.Connection, backend: str) -> str | None:
+    """When the oldest synced task of ``backend`` came in, or its first attempt was made; ``None``: it has none."""
+    at: str | None = connection.execute(_FIRST_AT, {"backend": backend}).fetchone()[0]
+    return at
+
+
+def seq_of(connection: sqlite3.Connection, event_id: str) -> int | None:
+    """The ``seq`` of the task with exactly this event ID, if there is one."""
+    row = connection.execute(_SEQ, {"event_id": event_id}).fetchone()
+    return None if row is None else int(row[0])
 
 
 def spec_of(task: Task) -> Spec:

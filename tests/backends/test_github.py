@@ -160,6 +160,28 @@ def test_a_limit_without_a_time_is_waited_for_a_minute(server: Server, backend: 
     assert raised.value.retry_after == 60.0
 
 
+def test_an_apps_token_makes_issues_though_it_may_not_ask_who_it_is(server: Server, backend: Backend) -> None:
+    server.is_app, server.account = True, "our-app[bot]"
+    assert backend.account() == ""
+    assert create(backend, a_task()).account == "our-app[bot]"
+
+
+def test_an_apps_token_is_checked_without_a_guess_at_its_rights(server: Server, backend: Backend) -> None:
+    server.is_app, server.pushes = True, False
+    assert [(finding.ok, finding.what) for finding in backend.check()] == [
+        (True, f"{server.url}: signed in with a token that may not ask as whom, as a GitHub App's."),
+        (True, "acme/web: takes issues."),
+    ]
+
+
+def test_a_limit_does_not_make_the_account_unknown(server: Server, backend: Backend) -> None:
+    said = Answer(403, {"message": "You have exceeded a secondary rate limit."})
+    server.faults = [Fault("answer_before", on="read", answer=said)]
+    with pytest.raises(Limited):
+        backend.account()
+    assert backend.account() == server.account
+
+
 @pytest.mark.parametrize("project", ["web", "acme/web/x", "../web", "acme/..", "acme/we b", "acme/web?x=1"])
 def test_what_is_no_repository_is_asked_for_nowhere(server: Server, tmp_path: Path, project: str) -> None:
     backend = opened(server, tmp_path, project=project)
