@@ -38,6 +38,8 @@ def require_url(name: str, options: Mapping[str, Any], default: str | None = Non
         raise ConfigError(f"Backend {name!r} has no url.", hint=f'set url = "https://…" in [backends.{name}]')
     try:
         parts = urlsplit(url)
+        if parts.username is not None:
+            raise ConfigError(f"Backend {name!r}: its url has credentials in it; name the secret as its token.")
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
         sound = sound and (parts.port is None or parts.port > 0)
     except ValueError:

@@ -362,7 +362,7 @@ def _pages(
         TryLater: an entry was deleted meanwhile, which moved another one to a page that was read already.
         BackendError: the list could not be read to its end.
     """
-    page, total = 1, 0
+    page, total, seen = 1, 0, 0
     while True:
         timeout = None if deadline is None else _left(deadline)
         reply = client.get(where, {**params, "limit": PAGE, "page": page}, timeout=timeout)
@@ -379,7 +379,8 @@ def _pages(
             total = int(counted)
         if rows:
             yield reply, rows
-        if not rows or (len(rows) < PAGE and "next" not in reply.links):
+        seen += len(rows)
+        if not rows or (seen >= total and len(rows) < PAGE and "next" not in reply.links):
             return
         page += 1
 

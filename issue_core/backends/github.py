@@ -264,6 +264,7 @@ def _pages(client: Client, where: str) -> Iterator[tuple[Reply, list[Any]]]:
     Raises:
         BackendError: the list could not be read to its end.
     """
+    number = 1
     reply = client.get(where, {**LISTED, "per_page": PAGE})
     while True:
         if reply.status != 200:
@@ -273,12 +274,17 @@ def _pages(client: Client, where: str) -> Iterator[tuple[Reply, list[Any]]]:
             raise reply.nonsense("something that is no list")
         if rows:
             yield reply, rows
+        number += 1
         following = reply.links.get("next")
-        if not rows or following is None:
-            return
         if following == reply.url:
             raise TryLater(f"{reply.host} names the page itself as the one behind it")
-        reply = client.get(following)
+        if following is not None and rows:
+            reply = client.get(following)
+        elif len(rows) >= PAGE:
+            # A full page with no next one: a proxy may have lost the header.
+            reply = client.get(where, {**LISTED, "per_page": PAGE, "page": number})
+        else:
+            return
 
 
 @contextmanager

@@ -230,10 +230,14 @@ def _pages(client: Client, where: str, far_end: datetime) -> Iterator[list[dict[
             raise reply.nonsense("something that is no list of issues")
         yield page
         following = reply.links.get("next")
-        if not page or not following or (_made_at(page[-1]) or far_end) < far_end:
+        is_full = len(page) >= int(_NEWEST_FIRST["per_page"])
+        if not page or not (following or is_full) or (_made_at(page[-1]) or far_end) < far_end:
             return
-        # Of the next address only the query: behind a proxy GitLab may not know what it is called outside.
-        asked, params = params, dict(parse_qsl(urlsplit(following).query))
+        # Of the next address only the query: behind a proxy GitLab may not know what it is called outside. A proxy may
+        # lose the header, too: behind a full page there may be another.
+        asked, params = params, {**params, "page": str(int(params.get("page", "1")) + 1)}
+        if following:
+            params = dict(parse_qsl(urlsplit(following).query))
         if params == asked:
             raise reply.nonsense("a page that is its own next one")
 

@@ -8,6 +8,7 @@ is tried again here, but for a redirect, which says that nothing was done yet.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -59,12 +60,15 @@ _MOVED = (301, 307, 308)
 
 _FOLLOWED = (301, 302, 303, 307, 308)
 
+_AMBIGUOUS = re.compile(r"[\\\s\x00-\x1f\x7f]")
+"""What two readers of an address may take in two ways."""
+
 
 class _Request(threading.local):
     """The request that this thread is about to send: what to call right before its first byte, and its connection."""
 
     before_send: Callable[[], None] | None = None
-    connection: HTTPConnection | None = None
+    sock: socket.socket | None = None
 
 
 _current = _Request()
@@ -73,18 +77,26 @@ _current = _Request()
 def _about_to_send(connection: HTTPConnection) -> None:
     if connection.sock is None:
         connection.connect()
-    _current.connection = connection
+    _current.sock = connection.sock
     if _current.before_send is not None:
         _current.before_send()
 
 
 class _Plain(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        _current.sock = super()._new_conn()
+        return _current.sock
+
     def endheaders(self, *arguments: Any, **named: Any) -> None:
         _about_to_send(self)
         super().endheaders(*arguments, **named)
 
 
 class _Secure(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        _current.sock = super()._new_conn()
+        return _current.sock
+
     def endheaders(self, *arguments: Any, **named: Any) -> None:
         _about_to_send(self)
         super().endheaders(*arguments, **named)
@@ -153,7 +165,7 @@ class Client:
                     url = f"{url}?{asked}"
         except OutcomeUnknown as error:
             raise TryLater(error.message) from None
-        raise ProjectClosed(f"{url} redirects in a circle")
+        raise ProjectClosed(f"{_shown(url)} redirects in a circle")
 
     def post(self, where: str, payload: object, *, timeout: float, before_send: Callable[[], None]) -> Reply:
         """Send ``payload`` as JSON to ``where`` with POST; see :meth:`send`."""
@@ -184,11 +196,13 @@ class Client:
         for _ in range(REDIRECTS + 1):
             reply = self._once(method, url, body, _Sending(deadline, before_send))
             if reply.status not in _MOVED or "location" not in reply.headers:
+                if reply.status in (404, 410):
+                    self._moved.pop(asked, None)
                 return reply
             url = self._same_place(url, reply)
             self._moved[asked] = url
         self._moved.pop(asked, None)
-        raise ProjectClosed(f"{asked} redirects in a circle")
+        raise ProjectClosed(f"{_shown(asked)} redirects in a circle")
 
     def at(self, base: str) -> Client:
         """The same client for another address of the same tracker, one it had before."""
@@ -209,13 +223,13 @@ class Client:
     def _url(self, where: str) -> str:
         if not where.startswith(("http://", "https://")):
             return self.base + where
-        if _origin(where) != _origin(self.base):
+        if not _same_origin(where, self.base):
             raise TryLater(f"{_shown(self.base)} names {_shown(where)} as the next page, which is another host")
         return where
 
     def _same_place(self, url: str, reply: Reply) -> str:
-        to = urljoin(url, reply.headers["location"])
-        if _origin(to) != _origin(self.base):
+        to = _joined(url, reply.headers["location"])
+        if not _same_origin(to, self.base):
             raise ProjectClosed(
                 f"{_shown(url)} has moved to {_shown(to)}, which is another address; nothing was sent there",
                 hint="set the backend's url to where it is now",
@@ -297,20 +311,19 @@ def _through(proxy: str, settings: dict[str, Any]) -> urllib3.ProxyManager:
 @contextmanager
 def _underway(sending: _Sending, timeout: float) -> Iterator[None]:
     """Let this thread's next request call the hook, and cut it off when its time is over, whatever trickles in."""
-    _current.before_send, _current.connection = sending.hook, None
+    _current.before_send, _current.sock = sending.hook, None
     mine = _current.__dict__
-    watch = threading.Timer(timeout, lambda: _cut_off(mine.get("connection")))
+    watch = threading.Timer(timeout, lambda: _cut_off(mine.get("sock")))
     watch.daemon = True
     watch.start()
     try:
         yield
     finally:
         watch.cancel()
-        _current.before_send = _current.connection = None
+        _current.before_send = _current.sock = None
 
 
-def _cut_off(connection: HTTPConnection | None) -> None:
-    sock = connection.sock if connection is not None else None
+def _cut_off(sock: socket.socket | None) -> None:
     if sock is not None:
         with suppress(OSError):
             # Past the TLS layer, which another thread is reading through.
@@ -368,15 +381,37 @@ _WORDS = {
 }
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, (parts.hostname or "").lower(), port
+def _same_origin(one: str, other: str) -> bool:
+    """Whether both have the same scheme, host and port, as the library reads them that connects."""
+    return _origin(one) == _origin(other)
+
+
+def _origin(url: str) -> tuple[str | None, str | None, int | None]:
+    """Where a request to ``url`` would go; nowhere, if it is malformed or could be read in two ways."""
+    if _AMBIGUOUS.search(url):
+        return None, url, None
+    try:
+        parts = urllib3.util.parse_url(url)
+    except LocationParseError:
+        return None, url, None
+    if parts.auth is not None:
+        return None, url, None
+    return parts.scheme, (parts.host or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme or "")
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location
 
 
 def _shown(url: str) -> str:
     """The address without what may be a secret: no credentials, no query."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a malformed address"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 

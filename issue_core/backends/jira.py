@@ -195,7 +195,8 @@ class Jira:
             yield page["issues"]
             seen += len(page["issues"])
             token = page.get("nextPageToken")
-            if page.get("isLast", not token) if cloud else seen >= page.get("total", -1):
+            total = page.get("total")
+            if page.get("isLast") is True if cloud else type(total) is int and seen >= total:
                 return
             if token in tokens or (not token if cloud else not page["issues"]):
                 raise TryLater(f"{reply.host} ended its list before the last page")

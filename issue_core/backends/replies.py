@@ -28,6 +28,9 @@ clock = Clock()
 EPOCH = 10**9
 """A number of seconds from here on is a time since 1970, below it is a time from now."""
 
+REFUSALS = frozenset({400, 405, 406, 409, 411, 412, 413, 414, 415, 417, 422, 428, 431})
+"""The statuses that say that nothing was done. Others in the 400s may come from a gateway that gave up half-way."""
+
 _LINK = re.compile(r'<([^<>]*)>[^,<]*?;\s*rel="?([^",;]+)"?')
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\s]+")
 
@@ -70,7 +73,7 @@ class Reply:
 
     def text(self, most: int = 300) -> str:
         """The body's beginning on one line, for people."""
-        return self.clean(self.body[: 4 * most].decode(errors="replace"), most)
+        return self.clean(self.body[: 64 * 1024].decode(errors="replace"), most)
 
     def clean(self, words: str, most: int = 300) -> str:
         """``words`` of the tracker on one line, without control characters, and without what must not be told."""
@@ -88,7 +91,10 @@ class Reply:
     def links(self) -> Mapping[str, str]:
         """The ``Link`` header (RFC 8288): relation → absolute URL."""
         found = _LINK.findall(self.headers.get("link", ""))
-        return {relation: urljoin(self.url, target) for target, relation in found}
+        try:
+            return {relation: urljoin(self.url, target) for target, relation in found}
+        except ValueError:
+            raise self.nonsense("a malformed link") from None
 
 
 def error_of(reply: Reply, words: str, *, create: bool) -> BackendError:
@@ -106,8 +112,7 @@ def error_of(reply: Reply, words: str, *, create: bool) -> BackendError:
     if status in (403, 404, 410, 423):
         return ProjectClosed(message)
     if create:
-        refused = 400 <= status < 500 and status not in (408, 425)
-        return Refused(message) if refused else OutcomeUnknown(message)
+        return Refused(message) if status in REFUSALS else OutcomeUnknown(message)
     return TryLater(message, retry_after=wait_of(reply))
 
 

@@ -233,6 +233,8 @@ class Creates:
             issue = desk.backend.create(attempt.task, target, timeout=left, before_send=before_send)
         except (BackendError, LeaseLost) as error:
             return Done(attempt, target, error=error)
+        except Exception as error:  # noqa: BLE001 - a mistake in a backend says nothing about what it has sent
+            return Done(attempt, target, error=OutcomeUnknown(f"the backend failed with {type(error).__name__}"))
         return Done(attempt, target, issue)
 
     def _look_first(self, attempt: Attempt, target: Target) -> Done:

@@ -181,6 +181,19 @@ def test_an_answer_that_trickles_in_is_cut_off_when_its_time_is_over(server: Ser
     assert time.monotonic() - began < 2.0
 
 
+def test_a_body_that_trickles_in_to_the_connection_s_end_is_cut_off_too(server: Server, client: Client) -> None:
+    def trickle(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(b"HTTP/1.0 201 Created\r\nConnection: close\r\n\r\n{")
+        while not server.over.wait(0.05):
+            connection.sendall(b" ")
+
+    server.answers(trickle)
+    began = time.monotonic()
+    with pytest.raises(OutcomeUnknown):
+        post(client, timeout=0.4)
+    assert time.monotonic() - began < 2.0
+
+
 def test_a_body_that_is_too_long_is_not_read_to_its_end(
     server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +255,21 @@ def test_no_token_goes_to_another_host(server: Server, client: Client) -> None:
         client.get("/issues")
     with pytest.raises(TryLater, match="another host"):
         client.get(f"{other.url}/page/2")
+    assert other.received == []
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "scheme", ["http://{other}\\\\@{here}/a", "http://u:p@{here}/a", "http://[bad", "http://h:abc/"]
+)
+def test_an_address_that_can_be_read_in_two_ways_is_no_place_to_go(server: Server, client: Client, scheme: str) -> None:
+    other = Server()
+    to = scheme.format(other=other.url.removeprefix("http://"), here=server.url.removeprefix("http://"))
+    server.answers(answer(301, location=to), answer(307, location=to))
+    with pytest.raises(ProjectClosed):
+        client.get("/issues")
+    with pytest.raises(ProjectClosed):
+        post(client)
     assert other.received == []
     other.close()
 

@@ -77,6 +77,8 @@ def test_whatever_a_header_says_it_is_seconds_or_nothing(told: str) -> None:
         (400, {}, True, Refused),
         (422, {}, True, Refused),
         (408, {}, True, OutcomeUnknown),
+        (499, {}, True, OutcomeUnknown),
+        (407, {}, True, OutcomeUnknown),
         (408, {}, False, TryLater),
         (400, {}, False, TryLater),
         (500, {}, True, OutcomeUnknown),
