@@ -145,9 +145,9 @@ def test_the_look_goes_back_as_far_as_it_is_asked_to(tracker: TrackerServer, des
 
 def test_a_strangers_issue_is_found_with_the_strangers_account(tracker: TrackerServer, desk: Desk) -> None:
     event_id = a_task().event_id
-    tracker.plant(event_id, account="stranger")
+    tracker.plant(event_id)
     (issue,) = desk.look(event_id)[event_id]
-    assert issue.account == "stranger"
+    assert issue.account == tracker.stranger
     assert issue.account != desk.backend.account()
 
 

@@ -39,6 +39,7 @@ class Server(TrackerServer):
     """
 
     redirects: ClassVar[bool] = True
+    descriptions: ClassVar[tuple[str, ...]] = ("gitea", "forgejo")
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +111,8 @@ class Server(TrackerServer):
     def _show_repository(self, request: Request, project: str) -> Answer:
         permissions = {"admin": False, "push": self.writes, "pull": True}
         archived, has_issues = project in self.closed, project not in self.no_issues
-        repository = {**_repository(project), "archived": archived, "has_issues": has_issues}
+        owner = _user(project.split("/")[0])
+        repository = {**_repository(project), "owner": owner, "archived": archived, "has_issues": has_issues}
         return Answer(200, {**repository, "permissions": permissions})
 
     # --- issues -------------------------------------------------------------------------------------------------

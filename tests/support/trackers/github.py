@@ -26,13 +26,18 @@ _DOCS = {"documentation_url": "https://docs.github.com/rest"}
 
 
 class Server(TrackerServer):
-    """``pushes``: whether the account has push access; ``no_issues``: repositories that have issues switched off."""
+    """``pushes``: whether the account has push access; ``no_issues``: repositories that have issues switched off.
+
+    ``is_app``: the token is a GitHub App's, which is no user.
+    """
 
     redirects: ClassVar[bool] = True
+    descriptions: ClassVar[tuple[str, ...]] = ("github",)
 
     def __init__(self) -> None:
         super().__init__()
         self.pushes = True
+        self.is_app = False
         self.no_issues: set[str] = set()
 
     def is_create(self, request: Request) -> bool:
@@ -60,7 +65,8 @@ class Server(TrackerServer):
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return _said(401, "Bad credentials")
         if (request.method, request.path) == ("GET", "/user"):
-            return Answer(200, _user(self.account))
+            is_app = _said(403, "Resource not accessible by integration")
+            return is_app if self.is_app else Answer(200, _user(self.account))
         if found := _BY_NUMBER.fullmatch(request.path):
             return self._in_repository(request, self._named(int(found[1])), found[2])
         if found := _REPOSITORY.fullmatch(request.path):

@@ -57,6 +57,7 @@ class Server(TrackerServer):
     """
 
     redirects: ClassVar[bool] = True
+    descriptions: ClassVar[tuple[str, ...]] = ("gitlab",)
 
     def __init__(self) -> None:
         super().__init__()

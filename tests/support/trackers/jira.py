@@ -50,6 +50,7 @@ class Server(TrackerServer):
     api: ClassVar[str] = "cloud"
     path: ClassVar[str] = "/rest/api/3"
     user_key: ClassVar[str] = "accountId"
+    descriptions: ClassVar[tuple[str, ...]] = ("jira",)
 
     project = "WEB"
     other_project = "API"
@@ -75,10 +76,10 @@ class Server(TrackerServer):
         return [found[1] for made in self.issues for label in made.labels if (found := MARK.fullmatch(label))]
 
     def plant(
-        self, event_id: str, *, project: str | None = None, account: str = "stranger", minutes_ago: float = 0
+        self, event_id: str, *, project: str | None = None, account: str | None = None, minutes_ago: float = 0
     ) -> Made:
-        """Put an issue with this event ID's label there, as if ``account`` had made it."""
-        labels = [f"ic-{event_id}"]
+        """Put an issue with this event ID's label there, as if ``account`` (``None``: the stranger) had made it."""
+        labels, account = [f"ic-{event_id}"], account or self.stranger
         return self.make(
             project or self.project, "Planted", "", labels=labels, account=account, minutes_ago=minutes_ago
         )
@@ -255,6 +256,7 @@ class ServerDC(Server):
     api = "dc"
     path = "/rest/api/2"
     user_key = "name"
+    descriptions = ()  # Atlassian describes API v2 of Data Center in words alone
     account = "our-bot"
 
     def options(self) -> dict[str, Any]:

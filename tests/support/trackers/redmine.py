@@ -6,10 +6,11 @@ user's language.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from tests.support.trackers.server import Answer, Made, Request, TrackerServer
@@ -46,12 +47,15 @@ class Field:
 
 
 class Server(TrackerServer):
-    """A Redmine whose users have to log in; ``account`` is the ID of the key's user."""
+    """A Redmine whose users have to log in; ``account`` is the ID of the key's user, ``stranger`` another's."""
+
+    descriptions: ClassVar[tuple[str, ...]] = ("redmine",)
 
     project = "web"
     other_project = "api"
     unknown_project = "nowhere"
     account = "5"
+    stranger = "6"
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,8 +181,7 @@ class Server(TrackerServer):
         return request.first("status_id", "o") == "*" or made.raw.get("state") != "closed"
 
     def shown(self, made: Made) -> dict[str, Any]:
-        """The issue as the API tells it. An account that is no number stands for a stranger's ID."""
-        author = int(made.account) if made.account.isdecimal() else made.account
+        """The issue as the API tells it."""
         stamp = made.made_at.strftime("%Y-%m-%dT%H:%M:%SZ")
         shown = {
             "id": made.number,
@@ -186,9 +189,9 @@ class Server(TrackerServer):
             "tracker": named(made.raw.get("tracker_id", 1), TRACKERS),
             "status": {"id": 1, "name": "Neu", "is_closed": made.raw.get("state") == "closed"},
             "priority": named(made.raw.get("priority_id") or 2, {**PRIORITIES, **self.priorities}),
-            "author": {"id": author, "name": "Somebody"},
+            "author": {"id": int(made.account), "name": "Somebody"},
             "subject": made.title,
-            "description": made.body,
+            "description": stored(made.body),
             "start_date": made.raw.get("start_date"),
             "due_date": made.raw.get("due_date"),
             "created_on": stamp,
@@ -197,7 +200,7 @@ class Server(TrackerServer):
         if self.fields:
             values = made.raw.get("custom_fields", {})
             shown["custom_fields"] = [
-                {"id": number, "name": f"Feld {number}", "value": values.get(number, [] if field.multiple else "")}
+                {"id": number, "name": f"Feld {number}", "value": values.get(number, [] if field.multiple else None)}
                 | ({"multiple": True} if field.multiple else {})
                 for number, field in self.fields.items()
             ]
@@ -263,6 +266,11 @@ class Server(TrackerServer):
             elif field.possible is not None and not field.possible.issuperset(values):
                 errors.append(f"Feld {number} ist kein gültiger Wert")
         return errors
+
+
+def stored(text: str) -> str:
+    """A text as the API gives it back: Redmine's issues have CR LF at the end of each line, whatever was sent."""
+    return re.sub(r"\r\n|\n|\r", "\r\n", text)
 
 
 def named(number: int, names: Mapping[int, str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 from issue_core.backends.markdown import marker
 from issue_core.config.secret import Secret
 from tests.support.build import a_task
+from tests.support.trackers.described import violations
 from tests.support.trackers.wire import Answer, Fault, Listener, On, Request
 
 __all__ = ["TOKEN_VARIABLE", "Answer", "Fault", "Made", "Request", "TrackerServer"]
@@ -55,10 +56,14 @@ class TrackerServer:
     redirects: ClassVar[bool] = False
     """Whether this tracker redirects requests for a renamed project (``renamed``) to its new name."""
 
+    descriptions: ClassVar[tuple[str, ...]] = ()
+    """The API descriptions (``api/NAME.json``) that its requests and answers keep to; none: nothing is checked."""
+
     project: str = "acme/web"
     other_project: str = "acme/api"
     unknown_project: str = "acme/nowhere"
     account: str = "our-bot"
+    stranger: str = "stranger"
     token: str = "s3cret-token"  # noqa: S105 - of a tracker that lives as long as a test
 
     def __init__(self) -> None:
@@ -118,10 +123,11 @@ class TrackerServer:
         return [event_id.lower() for made in self.issues for event_id in _MARKER.findall(made.body)]
 
     def plant(
-        self, event_id: str, *, project: str | None = None, account: str = "stranger", minutes_ago: float = 0
+        self, event_id: str, *, project: str | None = None, account: str | None = None, minutes_ago: float = 0
     ) -> Made:
-        """Put an issue with this event ID there, as if ``account`` had made it."""
+        """Put an issue with this event ID there, as if ``account`` (``None``: the stranger) had made it."""
         body = f"Somebody's text.\n\n{marker(a_task(event_id=event_id))}\n"
+        account = account or self.stranger
         return self.make(project or self.project, "Planted", body, account=account, minutes_ago=minutes_ago)
 
     def close_issue(self, made: Made) -> None:
@@ -254,7 +260,9 @@ class TrackerServer:
 
     def _act(self, request: Request) -> Answer:
         with self.lock:
-            return self.route(request)
+            answer = self.route(request)
+        self.bugs += map(AssertionError, violations(self.descriptions, request, answer))
+        return answer
 
     def _fault(self, request: Request) -> Fault | None:
         kind: On = "create" if self.is_create(request) else "read"
