@@ -18,7 +18,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
 _PLAIN_FENCE = re.compile(r"```\w*")
 _COMMAND = re.compile(r"[ \t]*/[A-Za-z]")
 _MENTION = re.compile(r"(?<![\w`])@(?=\w)")
-_CODE_SPAN = re.compile(r"(`+)(?!`)(?:[^`]|(?!\1(?!`))`+)*?(?<!`)\1(?!`)")
+_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)")
 
 JOINER = "\u2060"
 """Invisible and without width: it parts an @ from the name behind it."""
