@@ -49,6 +49,18 @@ def require_url(name: str, options: Mapping[str, Any], default: str | None = Non
     return url.rstrip("/")
 
 
+def project_for(target_repo: str, options: Mapping[str, Any]) -> str:
+    """The tracker's project for a repository: the one that ``projects`` names, else ``project``, else its own name."""
+    mapped: str | None = options.get("projects", {}).get(target_repo)
+    return mapped or options.get("project") or target_repo
+
+
+def named_projects(options: Mapping[str, Any]) -> list[str]:
+    """The projects that the configuration names, each once."""
+    named = [options.get("project"), *options.get("projects", {}).values()]
+    return [project for project in dict.fromkeys(named) if project]
+
+
 def token_of(name: str, options: Mapping[str, Any]) -> Callable[[], str]:
     """A function that gives the backend's token, read when it is first asked for.
 

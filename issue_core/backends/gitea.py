@@ -10,15 +10,17 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from issue_core.backends import http, markdown, marks, replies
+from issue_core.backends import http, issue_rows, markdown, marks
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
 from issue_core.backends.http import Client, Reply
+from issue_core.backends.labels import PRIORITY_LABELS as PRIORITY_LABELS
+from issue_core.backends.labels import distinct
 from issue_core.errors import BackendError, OutcomeUnknown, ProjectClosed, Refused, TryLater
 from issue_core.task import Task
 
@@ -39,9 +41,6 @@ LISTED: Mapping[str, str] = {"state": "all", "type": "issues"}
 
 LABEL_COLOUR = "#8c959f"
 """What a label looks like that was missing; its repository's people may give it another one."""
-
-PRIORITY_LABELS: Mapping[str, str] = {"high": "priority:high", "low": "priority:low"}
-"""There is no priority that the API could set: a label says it, unless it is medium or ``priorities`` names another."""
 
 # What the owner of a repository and a repository may be called: modules/validation and models/repo of both products.
 _PROJECT = re.compile(r"(?!\.{1,2}/)[A-Za-z0-9._-]+/(?!\.{1,2}$)[A-Za-z0-9._-]+")
@@ -75,23 +74,21 @@ class Gitea:
         self.traits = TRAITS
         self._url = url
         self._client = client
-        self._former: Collection[str] = options.get("former_urls", ())
-        self._project: str | None = options.get("project")
-        self._projects: Mapping[str, str] = options.get("projects", {})
+        self._options = options
         self._priorities: Mapping[str, str] = {**PRIORITY_LABELS, **options.get("priorities", {})}
         self._labels: dict[Target, _Labels] = {}
         self._account: str | None = None
 
     def target(self, target_repo: str) -> Target:
         """The repository ``owner/name`` for this ``target_repo``; whether it is one is seen when it is used."""
-        return Target(self.name, self._url, self._projects.get(target_repo) or self._project or target_repo)
+        return Target(self.name, self._url, http.project_for(target_repo, self._options))
 
     def account(self) -> str:
         """The login of the token's account; empty where the token's scopes do not let it ask (``read:user``)."""
         if self._account is None:
             reply = self._client.get("/user")
             if reply.status == 200:
-                with _understood(reply):
+                with reply.understood():
                     self._account = str(reply.json()["login"])
             elif reply.status == 403 and not http.is_limit(reply):
                 self._account = ""
@@ -110,9 +107,9 @@ class Gitea:
         reply = client.post(_issues(target.project), sent, timeout=_left(deadline), before_send=before_send)
         if reply.status != 201:
             raise _error(reply, create=True)
-        with _understood(reply):
+        with reply.understood():
             made = reply.json()
-            return _issue(made, target, notes=notes_on(made, sent, labels, target.project))
+            return _issue(made, target, notes_on(made, sent, labels, target.project))
 
     def look(
         self, target: Target, event_ids: Collection[str], since: datetime, *, keep_lease: Callable[[], None]
@@ -125,17 +122,8 @@ class Gitea:
 
     def marked(self, target: Target, since: datetime, *, keep_lease: Callable[[], None]) -> Iterator[tuple[str, Issue]]:
         """Every issue made since then whose text has a marker, with its event ID."""
-        client = self._client_for(target)
-        far_end = None
-        for reply, rows in _pages(client, _issues(target.project), LISTED):
-            far_end = far_end or http.tracker_time(since, reply, replies.clock.now())
-            with _understood(reply):
-                page = [(event_id, _issue(row, target)) for row in rows for event_id in _event_ids(row, far_end)]
-                is_last = _made_at(rows[-1]) < far_end
-            yield from page
-            if is_last:
-                return
-            keep_lease()
+        pages = _pages(self._client_for(target), _issues(target.project), LISTED)
+        return issue_rows.marked(pages, since, partial(_issue, target=target), keep_lease=keep_lease)
 
     def probe(self, target: Target) -> None:
         """Whether the repository is there, takes issues, and lets us list them."""
@@ -148,7 +136,7 @@ class Gitea:
         except BackendError as error:
             return [Finding(False, error.message, error.hint or _OTHER_HINT)]
         who = f"signed in as {login}" if login else "signed in, but the token lacks read:user, which tells as whom"
-        named = dict.fromkeys([*([self._project] if self._project else []), *self._projects.values()])
+        named = http.named_projects(self._options)
         return [Finding(True, f"{self._url}: {who}."), *(self._check_project(project) for project in named)]
 
     def _check_project(self, project: str) -> Finding:
@@ -167,7 +155,7 @@ class Gitea:
 
     def _client_for(self, target: Target) -> Client:
         """The client for the place that ``target`` names, if its project can be one."""
-        http.require_known(target, self._url, self._former)
+        http.require_known(target, self._url, self._options.get("former_urls", ()))
         if not _PROJECT.fullmatch(target.project):
             raise ProjectClosed(
                 f"{target.project!r} is no repository of Gitea or Forgejo: those are called owner/name.",
@@ -233,7 +221,7 @@ def _read_labels(client: Client, project: str, deadline: float) -> dict[str, int
     known: dict[str, int] = {}
     for where, may_lack in ((f"/repos/{project}/labels", ()), (f"/orgs/{owner}/labels", (403, 404))):
         for reply, rows in _pages(client, where, {}, deadline=deadline, may_lack=may_lack):
-            with _understood(reply):
+            with reply.understood():
                 for row in rows:
                     known.setdefault(row["name"].casefold(), row["id"])
     return known
@@ -244,7 +232,7 @@ def _make_label(client: Client, project: str, name: str, deadline: float) -> int
     fields = {"name": name, "color": LABEL_COLOUR}
     reply = client.send("POST", f"/repos/{project}/labels", fields, timeout=_left(deadline))
     if reply.status == 201:
-        with _understood(reply):
+        with reply.understood():
             return int(reply.json()["id"])
     error = _error(reply, create=True)
     if isinstance(error, Refused | ProjectClosed) and reply.status != 423:
@@ -254,11 +242,7 @@ def _make_label(client: Client, project: str, name: str, deadline: float) -> int
 
 def labels_of(task: Task, priorities: Mapping[str, str]) -> list[str]:
     """The labels that the task's issue should have, each once: its own, and the one that says its priority."""
-    first: dict[str, str] = {}
-    for name in (*task.labels, priorities.get(task.priority)):
-        if name:
-            first.setdefault(name.casefold(), name)
-    return list(first.values())
+    return distinct((*task.labels, priorities.get(task.priority)))
 
 
 def fields_of(task: Task, labels: GivenLabels, priorities: Mapping[str, str]) -> dict[str, Any]:
@@ -301,28 +285,13 @@ def notes_on(made: Mapping[str, Any], sent: Mapping[str, Any], labels: GivenLabe
     return tuple(notes)
 
 
-def _issue(row: Mapping[str, Any], target: Target, *, notes: tuple[str, ...] = ()) -> Issue:
-    number = row["number"]
-    if type(number) is not int:
-        raise TypeError(number)
-    url = row.get("html_url") or f"{target.address}/{target.project}/issues/{number}"
-    account = (row.get("user") or {}).get("login") or ""
-    return Issue(str(number), str(url), target.project, str(account), notes)
+def _issue(row: Mapping[str, Any], target: Target, notes: tuple[str, ...] = ()) -> Issue:
+    url = row.get("html_url") or f"{target.address}/{target.project}/issues/{row['number']}"
+    return issue_rows.issue_of({**row, "html_url": url}, target, notes)
 
 
 def _issues(project: str) -> str:
     return f"/repos/{project}/issues"
-
-
-def _event_ids(row: Mapping[str, Any], far_end: datetime) -> list[str]:
-    """The event IDs of an issue made at ``far_end`` or later; of what is older, or a pull request, there are none."""
-    if row.get("pull_request") or _made_at(row) < far_end:
-        return []
-    return markdown.events_in(row["body"] or "")
-
-
-def _made_at(row: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(row["created_at"])
 
 
 def _require_open(client: Client, project: str) -> Mapping[str, Any]:
@@ -334,7 +303,7 @@ def _require_open(client: Client, project: str) -> Mapping[str, Any]:
     repository: Mapping[str, Any] = {}
     reply = client.get(f"/repos/{project}")
     if reply.status == 200:
-        with _understood(reply):
+        with reply.understood():
             repository = dict(reply.json())
     elif reply.status != 403 or http.is_limit(reply):
         raise _error(reply, create=False)
@@ -383,15 +352,6 @@ def _pages(
         if not rows or (seen >= total and len(rows) < PAGE and "next" not in reply.links):
             return
         page += 1
-
-
-@contextmanager
-def _understood(reply: Reply) -> Iterator[None]:
-    """Take an answer that lacks what it should have for one that makes no sense."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError):
-        raise reply.nonsense("something that it should not hold") from None
 
 
 def _error(reply: Reply, *, create: bool) -> BackendError:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from issue_core.backends import http, markdown, marks, replies
+from issue_core.backends import http, issue_rows, markdown, marks
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
 from issue_core.backends.http import Client, Reply
+from issue_core.backends.labels import PRIORITY_LABELS, distinct
 from issue_core.errors import BackendError, Limited, ProjectClosed, TryLater
 from issue_core.task import Task
 
@@ -50,9 +51,6 @@ HEADERS: Mapping[str, str] = {"Accept": "application/vnd.github+json", "X-GitHub
 LISTED: Mapping[str, str] = {"state": "all", "sort": "created", "direction": "desc"}
 """Which issues are listed: open and closed ones, newest first. A search would ask an index, which lags far more."""
 
-PRIORITY_LABELS: Mapping[str, str] = {"high": "priority:high", "low": "priority:low"}
-"""An issue has no priority: a label says it, unless it is medium or ``priorities`` names another."""
-
 _PROJECT = re.compile(r"(?!\.{1,2}/)[A-Za-z0-9._-]+/(?!\.{1,2}$)[A-Za-z0-9._-]+")
 
 _HINTS: Mapping[int, str] = {
@@ -83,22 +81,20 @@ class GitHub:
         self.traits = TRAITS
         self._url = url
         self._client = client
-        self._former: Collection[str] = options.get("former_urls", ())
-        self._project: str | None = options.get("project")
-        self._projects: Mapping[str, str] = options.get("projects", {})
+        self._options = options
         self._priorities: Mapping[str, str] = {**PRIORITY_LABELS, **options.get("priorities", {})}
         self._account: str | None = None
 
     def target(self, target_repo: str) -> Target:
         """The repository ``owner/name`` for this ``target_repo``; whether it is one is seen when it is used."""
-        return Target(self.name, self._url, self._projects.get(target_repo) or self._project or target_repo)
+        return Target(self.name, self._url, http.project_for(target_repo, self._options))
 
     def account(self) -> str:
         """The login of the token's account; empty for a GitHub App's token, which is no user's and may not ask."""
         if self._account is None:
             reply = self._client.get("/user")
             if reply.status == 200:
-                with _understood(reply):
+                with reply.understood():
                     self._account = str(reply.json()["login"])
             else:
                 error = _error(reply, create=False)
@@ -116,9 +112,9 @@ class GitHub:
         reply = client.post(_issues(target.project), sent, timeout=left, before_send=before_send)
         if reply.status != 201:
             raise _error(reply, create=True)
-        with _understood(reply):
+        with reply.understood():
             made = reply.json()
-            return _issue(made, target, notes=(*notes, *notes_on(made, sent, target.project)))
+            return issue_rows.issue_of(made, target, (*notes, *notes_on(made, sent, target.project)))
 
     def look(
         self, target: Target, event_ids: Collection[str], since: datetime, *, keep_lease: Callable[[], None]
@@ -128,17 +124,8 @@ class GitHub:
 
     def marked(self, target: Target, since: datetime, *, keep_lease: Callable[[], None]) -> Iterator[tuple[str, Issue]]:
         """Every issue made since then whose body has a marker, with its event ID."""
-        client = self._client_for(target)
-        far_end = None
-        for reply, rows in _pages(client, _issues(target.project)):
-            far_end = far_end or http.tracker_time(since, reply, replies.clock.now())
-            with _understood(reply):
-                page = [(event_id, _issue(row, target)) for row in rows for event_id in _event_ids(row, far_end)]
-                is_last = _made_at(rows[-1]) < far_end
-            yield from page
-            if is_last:
-                return
-            keep_lease()
+        pages = _pages(self._client_for(target), _issues(target.project))
+        return issue_rows.marked(pages, since, partial(issue_rows.issue_of, target=target), keep_lease=keep_lease)
 
     def probe(self, target: Target) -> None:
         """Whether the repository is there, takes issues, and lets us list them."""
@@ -150,7 +137,7 @@ class GitHub:
             login = self.account()
         except BackendError as error:
             return [Finding(False, error.message, error.hint or "look at the backend's url and token")]
-        named = dict.fromkeys([*([self._project] if self._project else []), *self._projects.values()])
+        named = http.named_projects(self._options)
         who = f"signed in as {login}" if login else "signed in with a token that may not ask as whom, as a GitHub App's"
         return [Finding(True, f"{self._url}: {who}."), *(self._check_project(project) for project in named)]
 
@@ -171,7 +158,7 @@ class GitHub:
 
     def _client_for(self, target: Target) -> Client:
         """The client for the place that ``target`` names, if its project can be one."""
-        http.require_known(target, self._url, self._former)
+        http.require_known(target, self._url, self._options.get("former_urls", ()))
         if not _PROJECT.fullmatch(target.project):
             raise ProjectClosed(
                 f"{target.project!r} is no repository of GitHub: those are called owner/name.",
@@ -182,11 +169,7 @@ class GitHub:
 
 def labels_of(task: Task, priorities: Mapping[str, str]) -> list[str]:
     """The labels that the task's issue should have, each once: the one that says its priority, and its own."""
-    first: dict[str, str] = {}
-    for name in (priorities.get(task.priority), *task.labels):
-        if name:
-            first.setdefault(name.casefold(), name)
-    return list(first.values())
+    return distinct((priorities.get(task.priority), *task.labels))
 
 
 def fields_of(task: Task, priorities: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -214,27 +197,8 @@ def notes_on(made: Mapping[str, Any], sent: Mapping[str, Any], project: str) -> 
         yield f"the repository {project} is called {now} now"
 
 
-def _issue(row: Mapping[str, Any], target: Target, *, notes: tuple[str, ...] = ()) -> Issue:
-    number = row["number"]
-    if type(number) is not int:
-        raise TypeError(number)
-    account = (row.get("user") or {}).get("login") or ""
-    return Issue(str(number), str(row["html_url"]), target.project, str(account), notes)
-
-
 def _issues(project: str) -> str:
     return f"/repos/{project}/issues"
-
-
-def _event_ids(row: Mapping[str, Any], far_end: datetime) -> list[str]:
-    """The event IDs of an issue made at ``far_end`` or later; of what is older, or a pull request, there are none."""
-    if row.get("pull_request") or _made_at(row) < far_end:
-        return []
-    return markdown.events_in(row["body"] or "")
-
-
-def _made_at(row: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(row["created_at"])
 
 
 def _require_open(client: Client, project: str) -> Mapping[str, Any]:
@@ -246,7 +210,7 @@ def _require_open(client: Client, project: str) -> Mapping[str, Any]:
     reply = client.get(f"/repos/{project}")
     if reply.status != 200:
         raise _error(reply, create=False)
-    with _understood(reply):
+    with reply.understood():
         repository = dict(reply.json())
     if repository.get("archived"):
         raise ProjectClosed(f"The repository {project} is archived.", hint="open it again, or send its tasks elsewhere")
@@ -285,15 +249,6 @@ def _pages(client: Client, where: str) -> Iterator[tuple[Reply, list[Any]]]:
             reply = client.get(where, {**LISTED, "per_page": PAGE, "page": number})
         else:
             return
-
-
-@contextmanager
-def _understood(reply: Reply) -> Iterator[None]:
-    """Take an answer that lacks what it should have for one that makes no sense."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError):
-        raise reply.nonsense("something that it should not hold") from None
 
 
 def _error(reply: Reply, *, create: bool) -> BackendError:

@@ -19,8 +19,18 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from issue_core.backends import marks, replies
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
 from issue_core.backends.gitlab_payload import dropped, events_of, payload
-from issue_core.backends.http import COMMON_KEYS, Client, Reply, error_of, require_known, require_url, token_of
-from issue_core.backends.http import tracker_time as their_time
+from issue_core.backends.http import (
+    COMMON_KEYS,
+    Client,
+    Reply,
+    error_of,
+    named_projects,
+    project_for,
+    require_known,
+    require_url,
+    token_of,
+    tracker_time,
+)
 from issue_core.errors import BackendError, CredentialsRefused, Limited, ProjectClosed, Refused, TryLater
 from issue_core.task import Task
 
@@ -82,8 +92,7 @@ class GitLab:
 
     def target(self, target_repo: str) -> Target:
         """The project for this repository: a number, or a full path."""
-        mapped: str | None = self._options.get("projects", {}).get(target_repo)
-        return Target(self.name, self._url, mapped or self._options.get("project") or target_repo)
+        return Target(self.name, self._url, project_for(target_repo, self._options))
 
     def account(self) -> str:
         """The user name that the token belongs to (a project's or group's token has one of its own)."""
@@ -150,7 +159,7 @@ class GitLab:
     ) -> Iterator[list[tuple[str, Issue]]]:
         client = self._at(target)
         reply, project = _project(client, target)
-        far_end = their_time(since, reply, replies.clock.now())
+        far_end = tracker_time(since, reply, replies.clock.now())
         for page in _pages(client, f"/projects/{project['id']}/issues", far_end):
             yield [mark for entry in page for mark in _marks(entry, target, far_end)]
             keep_lease()
@@ -173,8 +182,7 @@ class GitLab:
             who = _user(self._client)
         except BackendError as error:
             return [Finding(False, error.message, error.hint or f"look at url and token in [backends.{self.name}]")]
-        named = [self._options.get("project"), *self._options.get("projects", {}).values()]
-        projects = [self._check_project(each) for each in dict.fromkeys(named) if each]
+        projects = [self._check_project(project) for project in named_projects(self._options)]
         return [Finding(True, f"{self._url} takes the token for {who}"), *_check_scope(self._client), *projects]
 
     def close(self) -> None:
@@ -230,7 +238,7 @@ def _pages(client: Client, where: str, far_end: datetime) -> Iterator[list[dict[
             raise reply.nonsense("something that is no list of issues")
         yield page
         following = reply.links.get("next")
-        is_full = len(page) >= int(_NEWEST_FIRST["per_page"])
+        is_full = len(page) >= PAGE
         if not page or not (following or is_full) or (_made_at(page[-1]) or far_end) < far_end:
             return
         # Of the next address only the query: behind a proxy GitLab may not know what it is called outside. A proxy may
@@ -354,8 +362,6 @@ def _error(reply: Reply, *, create: bool) -> BackendError:
         return Limited(error.message, retry_after=LIMIT_WAIT)
     if reply.status == 403 and _has(told, "error", "insufficient_scope"):
         return CredentialsRefused(error.message, hint="the backend's token needs the scope api")
-    if isinstance(error, Refused) and not create:
-        return TryLater(error.message)
     if isinstance(error, Refused) and (_has(told, "needs_captcha_response", True) or _has(told, "spam_log_id")):
         return Refused(
             f"{error.message}; GitLab takes it for spam, and a person must say that it is none",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from issue_core.backends import markdown
+from issue_core.backends.labels import PRIORITY_LABELS, distinct
 from issue_core.task import Task
 
 DESCRIPTION = 1_048_576
@@ -18,9 +19,6 @@ DESCRIPTION = 1_048_576
 
 LABELS = 100
 """Labels of an issue; a cap that an instance can have (``limit_labels_per_work_item``)."""
-
-PRIORITY_LABELS = {"high": "priority:high", "low": "priority:low"}
-"""The labels that stand for a priority where the configuration names none."""
 
 # What GitLab may read as a quick action: it stands at the start of a line, and a blank or the line's end follows
 # (`lib/gitlab/quick_actions/extractor.rb`).
@@ -59,15 +57,14 @@ def _labels(task: Task, priorities: Mapping[str, str]) -> tuple[list[str], list[
     """
     priority = priorities.get(task.priority) or PRIORITY_LABELS.get(task.priority)
     wanted = [priority, *task.labels] if priority else task.labels
-    names: dict[str, str] = {}
+    names = []
     notes = []
     for label in wanted:
         name = " ".join(label.replace(",", " ").split()) if "," in label else label
         if name != label:
             notes.append(f"the label {label!r} is {name!r} there: no comma can be in a name")
-        if name:
-            names.setdefault(name.casefold(), name)
-    return list(names.values()), notes
+        names.append(name)
+    return distinct(names), notes
 
 
 def dropped(task: Task, fields: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[str]:

@@ -28,7 +28,14 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, LocationParseError, NameResolutionError, NewConnectionError, SSLError
 
-from issue_core.backends.access import COMMON_KEYS, require_known, require_url, token_of
+from issue_core.backends.access import (
+    COMMON_KEYS,
+    named_projects,
+    project_for,
+    require_known,
+    require_url,
+    token_of,
+)
 from issue_core.backends.replies import Reply, error_of, is_limit, tracker_time, wait_of
 from issue_core.errors import BackendError, OutcomeUnknown, ProjectClosed, TryLater, Unreachable
 from issue_core.version import __version__
@@ -39,6 +46,8 @@ __all__ = [
     "Reply",
     "error_of",
     "is_limit",
+    "named_projects",
+    "project_for",
     "require_known",
     "require_url",
     "token_of",
@@ -65,7 +74,7 @@ _AMBIGUOUS = re.compile(r"[\\\s\x00-\x1f\x7f]")
 
 
 class _Request(threading.local):
-    """The request that this thread is about to send: what to call right before its first byte, and its connection."""
+    """The request that this thread is about to send: what to call right before its first byte, and its socket."""
 
     before_send: Callable[[], None] | None = None
     sock: socket.socket | None = None
@@ -74,32 +83,24 @@ class _Request(threading.local):
 _current = _Request()
 
 
-def _about_to_send(connection: HTTPConnection) -> None:
-    if connection.sock is None:
-        connection.connect()
-    _current.sock = connection.sock
-    if _current.before_send is not None:
-        _current.before_send()
-
-
 class _Plain(HTTPConnection):
+    """A connection whose socket is known while its request is under way, and that asks before the first byte."""
+
     def _new_conn(self) -> socket.socket:
         _current.sock = super()._new_conn()
         return _current.sock
 
     def endheaders(self, *arguments: Any, **named: Any) -> None:
-        _about_to_send(self)
+        if self.sock is None:
+            self.connect()
+        _current.sock = self.sock
+        if _current.before_send is not None:
+            _current.before_send()
         super().endheaders(*arguments, **named)
 
 
-class _Secure(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        _current.sock = super()._new_conn()
-        return _current.sock
-
-    def endheaders(self, *arguments: Any, **named: Any) -> None:
-        _about_to_send(self)
-        super().endheaders(*arguments, **named)
+class _Secure(_Plain, HTTPSConnection):
+    """The same, over TLS."""
 
 
 class _PlainPool(HTTPConnectionPool):

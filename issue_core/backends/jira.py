@@ -24,6 +24,7 @@ from issue_core.backends.http import (
     Reply,
     error_of,
     is_limit,
+    project_for,
     require_known,
     require_url,
     token_of,
@@ -102,9 +103,7 @@ class Jira:
 
     def target(self, target_repo: str) -> Target:
         """The project key for this repository."""
-        projects: Mapping[str, str] = self._options.get("projects", {})
-        project = projects.get(target_repo) or self._options.get("project") or target_repo
-        return Target(self.name, self._url, project)
+        return Target(self.name, self._url, project_for(target_repo, self._options))
 
     def account(self) -> str:
         """The account's ID (Cloud) or name (Data Center)."""
@@ -360,8 +359,6 @@ def _page_of(client: Client, where: str, asked: Mapping[str, Any]) -> tuple[dict
             raise _denied(reply) or error_of(reply, words_of(reply), create=False)
         page = reply.json()
     except OutcomeUnknown as error:
-        raise TryLater(error.message) from None
-    except Refused as error:
         raise TryLater(error.message) from None
     issues = page.get("issues") if isinstance(page, dict) else None
     if not isinstance(issues, list) or not all(_is_issue(row) for row in issues):

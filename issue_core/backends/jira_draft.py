@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from issue_core.backends import adf, wiki
+from issue_core.backends.markdown import as_text, cut, cut_note, facts_of
 from issue_core.task import Task
 
 SUMMARY = 255
@@ -92,14 +93,9 @@ def labels_of(labels: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def description_of(task: Task, facts: Sequence[str], flavour: Flavour) -> Any:
     """The description in the tracker's own form, with the facts and the event ID under it; cut where it is too long."""
-    from issue_core.backends.markdown import cut
-
     tail = "---\n\n" + "".join(f"{fact}\n\n" for fact in facts) + f"*issue-core event {task.event_id}*\n"
     text, keep = task.description, len(task.description)
-    note = (
-        f"*[Cut here: the whole description is {len(text)} characters long; "
-        f"it is kept in the ledger under event ID {task.event_id}.]*"
-    )
+    note = cut_note(task)
     while (size := flavour.size(form := flavour.render(text, tail))) > DESCRIPTION and keep > len(note):
         # The tracker's form is about as much longer everywhere; a few rounds bring it under the limit.
         keep = max(len(note), min(keep * DESCRIPTION // size, keep - 500))
@@ -109,8 +105,6 @@ def description_of(task: Task, facts: Sequence[str], flavour: Flavour) -> Any:
 
 def _facts(task: Task, lost: Collection[str]) -> list[str]:
     """What the issue has no field for, as lines of Markdown."""
-    from issue_core.backends.markdown import as_text, facts_of
-
     facts = facts_of(
         task,
         priority=any(name.startswith("priority") for name in lost),

@@ -21,7 +21,7 @@ _MENTION = re.compile(r"(?<![\w`])@(?=\w)")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)")
 
 JOINER = "\u2060"
-"""Invisible and without width: it parts an @ from the name behind it."""
+"""Invisible and without width: it parts an @ from the name behind it, or a mark in code from what makes it one."""
 
 
 def marker(task: Task) -> str:
@@ -58,12 +58,16 @@ def body(task: Task, *, text: str, facts: Sequence[str], most: int | None, size:
     listed = "".join(f"\n- {fact.replace('<!--', '&lt;!--')}" for fact in facts)
     end = (f"\n\n---\n{listed}" if facts else "") + f"\n\n{marker(task)}\n"
     if most is not None and size(text + end) > most:
-        note = (
-            f"*[Cut here: the whole description is {len(task.description)} characters long; "
-            f"it is kept in the ledger under event ID {task.event_id}.]*"
-        )
-        text = cut(text, most - size(end), note, size)
+        text = cut(text, most - size(end), cut_note(task), size)
     return (text + end).lstrip("\n")
+
+
+def cut_note(task: Task) -> str:
+    """What stands where a description was cut."""
+    return (
+        f"*[Cut here: the whole description is {len(task.description)} characters long; "
+        f"it is kept in the ledger under event ID {task.event_id}.]*"
+    )
 
 
 def cut(text: str, most: int, note: str, size: Callable[[str], int] = len) -> str:

@@ -9,6 +9,8 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from markdown_it.tree import SyntaxTreeNode
 
 # Control characters show nothing, and XML 1.0 §2.2, which Jira keeps and exports in, has no place for most of them.
@@ -17,6 +19,7 @@ _BREAKS = re.compile("\r\n?|[\u2028\u2029]")
 NESTING = 100
 """So deep are quotations and lists read; what lies deeper is no text for people."""
 
+_URL = re.compile(r"https?://[^\s<>\"|\[\]{}\\^`]+[^\s<>\"|\[\]{}\\^`.,;:!?'()*_~-]", re.IGNORECASE)
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]{1,40}")
 
 
@@ -48,6 +51,34 @@ def words_of(node: SyntaxTreeNode) -> str:
     if node.children:
         return "".join(map(words_of, node.children))
     return clean(node.content).replace("\n", " ")
+
+
+def around_addresses(text: str, plain: Callable[[str], str], address: Callable[[str], str]) -> str:
+    """The text with each web address in it as ``address`` writes it, and what is between them as ``plain`` does."""
+    parts, at = [], 0
+    for url in _URL.finditer(text):
+        parts += [plain(text[at : url.start()]), address(url[0])]
+        at = url.end()
+    return "".join([*parts, plain(text[at:])])
+
+
+def items_of(
+    node: SyntaxTreeNode,
+    within: Callable[[SyntaxTreeNode], Iterable[str]],
+    joined: Callable[[list[str]], str],
+    prefix: str = "",
+) -> Iterator[str]:
+    """The lines of a list as Textile and wiki markup write one: ``*`` and ``#`` before an item, one for each level.
+
+    ``within`` gives the parts of what an item has beside lists, which ``joined`` makes its line of.
+    """
+    prefix += "*" if node.type == "bullet_list" else "#"
+    for item in node.children:
+        lists = [child for child in item.children if child.type.endswith("_list")]
+        others = [part for child in item.children if child not in lists for part in within(child)]
+        yield f"{prefix} {joined(others) or ' '}"
+        for child in lists:
+            yield from items_of(child, within, joined, prefix)
 
 
 def clean(text: str) -> str:

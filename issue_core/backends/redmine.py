@@ -106,8 +106,7 @@ class Redmine:
 
     def target(self, target_repo: str) -> Target:
         """The project, by its identifier or ID, for this ``target_repo``; whether it is one is seen when it is used."""
-        project = self._options.get("projects", {}).get(target_repo) or self._options.get("project") or target_repo
-        return Target(self.name, self._url, project)
+        return Target(self.name, self._url, http.project_for(target_repo, self._options))
 
     def account(self) -> str:
         """The ID of the key's user."""

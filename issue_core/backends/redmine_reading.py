@@ -139,10 +139,8 @@ def entries_of(answer: Any) -> list[dict[str, Any]]:
 
 def read(reply: Reply, take: Callable[[Any], T]) -> T:
     """What ``take`` finds in the answer; an answer without it makes no sense."""
-    try:
+    with reply.understood():
         return take(reply.json())
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise reply.nonsense("something that is not what it should be") from None
 
 
 def time_of(text: str) -> datetime:
@@ -154,7 +152,7 @@ def time_of(text: str) -> datetime:
 
 
 def left(deadline: float) -> float:
-    """The seconds until then, for a request that must not take longer; never 0, which would be no limit."""
+    """The seconds until then, for a request that must not take longer; where there are none, too few for any."""
     return max(0.001, deadline - time.monotonic())
 
 

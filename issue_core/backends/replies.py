@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -70,6 +71,17 @@ class Reply:
         """The error for an answer that makes no sense: ``what`` came in it."""
         kind = TryLater if self.method == "GET" else OutcomeUnknown
         return kind(f"{self.host} answered {self.status} with {what}")
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Take the answer, where what is read from it is not there or of another kind, for one that makes no sense.
+
+        Raises what :meth:`nonsense` gives.
+        """
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise self.nonsense("something that it should not hold") from None
 
     def text(self, most: int = 300) -> str:
         """The body's beginning on one line, for people."""

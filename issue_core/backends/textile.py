@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from issue_core.backends.parsing import address_of, clean, code_of, language_of, link_of, parse, rows_of, words_of
+from issue_core.backends.markdown import JOINER as JOINER
+from issue_core.backends.parsing import (
+    address_of,
+    around_addresses,
+    clean,
+    code_of,
+    items_of,
+    language_of,
+    link_of,
+    parse,
+    rows_of,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from markdown_it.tree import SyntaxTreeNode
@@ -19,10 +32,6 @@ if TYPE_CHECKING:
 BREAK = "\n"
 """A line break within a block (RedCloth3's ``hard_breaks``, which Redmine sets)."""
 
-JOINER = "\u2060"
-"""Invisible and without width: it parts what would end a piece of code, or be a marker in it."""
-
-_URL = re.compile(r"https?://[^\s<>\"|\[\]{}\\^`]+[^\s<>\"|\[\]{}\\^`.,;:!?'()*_~-]", re.IGNORECASE)
 _SPECIAL = re.compile(
     r"""&(?=[\#a-z0-9]+;)                         # an entity
       | [<>|@\#\[]                                # tags, tables, code and mentions, issues and lists, wiki pages
@@ -56,11 +65,7 @@ def markup(*texts: str) -> str:
 
 def escape(text: str) -> str:
     """One line of text so that every character of it is shown; addresses in it become links to themselves."""
-    parts, at = [], 0
-    for url in _URL.finditer(text):
-        parts += [_SPECIAL.sub(_entity, text[at : url.start()]), _address(url[0])]
-        at = url.end()
-    return "".join([*parts, _SPECIAL.sub(_entity, text[at:])])
+    return around_addresses(text, partial(_SPECIAL.sub, _entity), _address)
 
 
 def _entity(found: re.Match[str]) -> str:
@@ -84,7 +89,7 @@ def _block(node: SyntaxTreeNode) -> Iterator[str]:
         case "blockquote":
             yield _quoted(_blocks(node.children))
         case "bullet_list" | "ordered_list":
-            yield "\n".join(_items(node, ""))
+            yield "\n".join(items_of(node, _within, BREAK.join))
         case "fence" | "code_block":
             yield _code(node)
         case "table":
@@ -105,17 +110,6 @@ def _quoted(inner: str) -> str:
         return f"> {found[0]}" if at_start else found[0]
 
     return _PRE_OR_START.sub(mark, inner)
-
-
-def _items(node: SyntaxTreeNode, prefix: str) -> Iterator[str]:
-    """The lines of a list; what an item has beside lists goes on in its line."""
-    prefix += "*" if node.type == "bullet_list" else "#"
-    for item in node.children:
-        lists = [child for child in item.children if child.type.endswith("_list")]
-        others = [part for child in item.children if child not in lists for part in _within(child)]
-        yield f"{prefix} {BREAK.join(others) or ' '}"
-        for child in lists:
-            yield from _items(child, prefix)
 
 
 def _within(node: SyntaxTreeNode) -> Iterator[str]:

@@ -9,10 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from issue_core.backends.parsing import address_of, clean, code_of, language_of, link_of, parse, rows_of, words_of
+from issue_core.backends.markdown import JOINER
+from issue_core.backends.parsing import (
+    address_of,
+    around_addresses,
+    clean,
+    code_of,
+    items_of,
+    language_of,
+    link_of,
+    parse,
+    rows_of,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from markdown_it.tree import SyntaxTreeNode
@@ -26,7 +39,6 @@ _LANGUAGES = re.compile(
     "|objc|perl|php|python|r|ruby|scala|sh|sql|swift|visualbasic|xml|yaml"
 )
 
-_URL = re.compile(r"https?://[^\s<>\"|\[\]{}\\^`]+[^\s<>\"|\[\]{}\\^`.,;:!?'()*_~-]", re.IGNORECASE)
 _SPECIAL = re.compile(
     r"""(?P<slash>\\)                                     # escapes, and two of them break the line
       | (?P<entity>&(?=\#?[0-9A-Za-z]+;))                 # an entity
@@ -54,11 +66,7 @@ def size(text: str) -> int:
 
 def escape(text: str) -> str:
     """The text so that the markup shows every character of it; addresses in it become links to themselves."""
-    parts, at = [], 0
-    for url in _URL.finditer(text):
-        parts += [_SPECIAL.sub(_escaped, text[at : url.start()]), f"[{_address(url[0])}]"]
-        at = url.end()
-    return "".join([*parts, _SPECIAL.sub(_escaped, text[at:])])
+    return around_addresses(text, partial(_SPECIAL.sub, _escaped), lambda url: f"[{_address(url)}]")
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -85,7 +93,7 @@ def _block(node: SyntaxTreeNode, *, quoted: bool) -> Iterator[str]:
             inner = _blocks(node.children, quoted=True)
             yield inner if quoted else f"{{quote}}\n{inner}\n{{quote}}"
         case "bullet_list" | "ordered_list":
-            yield "\n".join(_items(node, ""))
+            yield "\n".join(items_of(node, _within, _joined))
         case "fence" | "code_block":
             yield _code(node)
         case "table":
@@ -96,17 +104,6 @@ def _block(node: SyntaxTreeNode, *, quoted: bool) -> Iterator[str]:
             yield _start(_lines(node.content.strip("\n")))
         case _:
             yield _start(_line(node))
-
-
-def _items(node: SyntaxTreeNode, prefix: str) -> Iterator[str]:
-    """The lines of a list; what an item has beside lists goes on in its line, but for code."""
-    prefix += "*" if node.type == "bullet_list" else "#"
-    for item in node.children:
-        lists = [child for child in item.children if child.type.endswith("_list")]
-        others = [part for child in item.children if child not in lists for part in _within(child)]
-        yield f"{prefix} {_joined(others) or ' '}"
-        for child in lists:
-            yield from _items(child, prefix)
 
 
 def _joined(parts: Iterable[str]) -> str:
@@ -142,7 +139,7 @@ def _code(node: SyntaxTreeNode) -> str:
     if re.search(r"\{code\b", code, re.IGNORECASE):
         if not re.search(r"\{noformat\b", code, re.IGNORECASE):
             return f"{{noformat}}\n{code}\n{{noformat}}"
-        code = _MACRO.sub("{\u2060", code)
+        code = _MACRO.sub(f"{{{JOINER}", code)
     return f"{{code:{language if _LANGUAGES.fullmatch(language) else 'none'}}}\n{code}\n{{code}}"
 
 
