@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 
 from issue_core.ledger import Ledger, queries, rejects
 from tests.support.cli import TIMEOUT, Issue
+from tests.support.runs import kill_seed
 from tests.support.specs import a_spec, an_event_id, written
 from tests.support.sync_worker import DIES_AT
 
@@ -185,9 +185,7 @@ def all_is_there_once(house: House) -> None:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     """A house whose dice can be had again, more or less: ``KILL_SEED=… pytest …``."""
-    seed = os.environ.get("KILL_SEED") or str(random.SystemRandom().randrange(10**9))
-    print(f"KILL_SEED={seed}")
-    return House(Issue(tmp_path), random.Random(seed))
+    return House(Issue(tmp_path), random.Random(kill_seed()))
 
 
 def test_what_killed_commands_promised_is_kept_and_nothing_is_there_twice(house: House) -> None:

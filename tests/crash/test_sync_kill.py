@@ -22,8 +22,8 @@ from issue_core.ledger import queries
 from issue_core.ledger.queries import Filter
 from issue_core.task import Task
 from tests.support import sync_worker
+from tests.support.runs import kill_seed, nothing_is_open
 from tests.support.tracker import Tracker
-from tests.sync_engine.rig import read
 
 WORKER = (sys.executable, "-m", "tests.support.sync_worker")
 """The command that syncs and can die at a chosen point; it takes the ledger and the backend."""
@@ -135,9 +135,7 @@ def all_is_well_in_the_ledger(house: House) -> None:
     tasks = house.tasks()
     assert len(tasks) == house.ingested
     assert Counter(task.state for task in tasks) == {"synced": house.ingested}
-    assert read(house.path, "SELECT * FROM leases") == []
-    assert read(house.path, "SELECT * FROM attempts WHERE outcome IS NULL OR outcome = 'unknown'") == []
-    assert read(house.path, "SELECT * FROM history WHERE kind IN ('late', 'double')") == []
+    nothing_is_open(house.path)
 
 
 def one_issue_a_task_at_the_tracker(house: House) -> None:
@@ -162,9 +160,7 @@ def one_whole_file_a_task(house: House) -> None:
 @pytest.fixture
 def dice() -> random.Random:
     """The dice of this test. What fails can be had again, more or less: ``KILL_SEED=… pytest …``."""
-    seed = os.environ.get("KILL_SEED") or str(random.SystemRandom().randrange(10**9))
-    print(f"KILL_SEED={seed}")
-    return random.Random(seed)
+    return random.Random(kill_seed())
 
 
 @pytest.fixture

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid5
 
 import pytest
 
 from issue_core import Ledger, ingest
-from issue_core.ledger import queries
-from issue_core.ledger.queries import Filter
-from issue_core.task import Task
+from tests.support.runs import Runs, kill_seed, nothing_is_open
 from tests.support.trackers import TRACKERS, fake
 from tests.support.trackers.server import TrackerServer
-from tests.sync_engine.rig import read
-
-ISSUE = str(Path(sys.executable).with_name("issue"))
 
 AT_ONCE = 2
 """So many runs share the ledger."""
@@ -61,35 +53,16 @@ PACE = {
 _SPACE = UUID("5a0a3c0e-0f0f-4a55-9a0c-0a3f9e1d7b52")
 
 
-@dataclass(slots=True)
-class House:
+@dataclass(slots=True, kw_only=True)
+class House(Runs):
     """A ledger whose tasks go to a tracker, and the runs that are killed on it."""
 
-    folder: Path
     tracker: TrackerServer
-    dice: random.Random
-    runs: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        (self.folder / "config.toml").write_text(f"{SYNC}\n{self.tracker.toml('work', **PACE)}")
-
-    @property
-    def path(self) -> Path:
-        """The ledger's file."""
-        return self.folder / "ledger.db"
 
     def take_in(self, tasks: int) -> None:
         """Store so many tasks."""
         with Ledger(self.path) as ledger:
             ingest(ledger, [a_document(number) for number in range(tasks)])
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the command that people use."""
-        words = ["sync", "--wait", "--ledger", str(self.path), "--config", str(self.folder / "config.toml")]
-        environment = {**os.environ, "HOME": str(self.folder)}
-        run = subprocess.Popen([ISSUE, *words], stdout=subprocess.DEVNULL, env=environment)
-        self.runs.append(run)
-        return run
 
     def kill_one(self, runs: list[subprocess.Popen[bytes]], requests: int) -> bool:
         """Kill one of the ``runs`` once the tracker has got so many more requests; ``False``: it was done before."""
@@ -98,9 +71,9 @@ class House:
         over = time.monotonic() + 10.0
         while len(self.tracker.requests) < moment and time.monotonic() < over:
             with suppress(subprocess.TimeoutExpired):
-                return was_killed(run.wait(timeout=0.002))
+                return self.was_killed(run.wait(timeout=0.002))
         run.kill()
-        return was_killed(run.wait())
+        return self.was_killed(run.wait())
 
     def kill(self, kills: int) -> int:
         """Kill so many runs, while two always share the work; gives how many it were before all was done."""
@@ -115,23 +88,6 @@ class House:
             run.kill()
             run.wait()
         return killed
-
-    def finish(self) -> None:
-        """Let one run after the other live, until nothing is left: a parked backend ends a run early."""
-        over = time.monotonic() + PATIENCE
-        while self.pending():
-            assert time.monotonic() < over, self.tasks()
-            assert self.start().wait(timeout=PATIENCE) in (0, 3)
-
-    def tasks(self) -> list[Task]:
-        """Every task of the ledger."""
-        with Ledger(self.path) as ledger, ledger.read() as connection:
-            return list(queries.tasks(connection, Filter(), limit=None, newest_first=False))
-
-    def pending(self) -> int:
-        """How many tasks are not synced yet."""
-        with Ledger(self.path) as ledger, ledger.read() as connection:
-            return queries.counts(connection).states["pending"]
 
 
 def a_document(number: int) -> str:
@@ -148,24 +104,17 @@ def a_document(number: int) -> str:
     )
 
 
-def was_killed(code: int) -> bool:
-    """Whether a run was killed; else it ended as it should: it is done, or what is left is parked."""
-    assert code in (0, 3, -signal.SIGKILL)
-    return code == -signal.SIGKILL
-
-
 @pytest.fixture
 def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
     """A house with a tracker of the name that is asked for. What fails can be had again: ``KILL_SEED=… pytest …``."""
-    seed = os.environ.get("KILL_SEED") or str(random.SystemRandom().randrange(10**9))
-    print(f"KILL_SEED={seed}")
+    seed = kill_seed()
     with fake(request.param) as server:
         server.chaos(CHANCE, seed)
-        house = House(tmp_path, server, random.Random(seed))
+        # 3: what is left is parked.
+        house = House(folder=tmp_path, dice=random.Random(seed), ends_with=(0, 3), patience=PATIENCE, tracker=server)
+        house.configure(f"{SYNC}\n{server.toml('work', **PACE)}")
         yield house
-        for run in house.runs:
-            run.kill()
-            run.wait()
+        house.end()
 
 
 def one_issue_a_task(house: House, tasks: int, kills: int) -> None:
@@ -177,9 +126,7 @@ def one_issue_a_task(house: House, tasks: int, kills: int) -> None:
     assert Counter(house.tracker.event_ids()) == {task.event_id: 1 for task in stored}
     assert len(house.tracker.issues) == tasks
     assert len({task.remote.url for task in stored if task.remote}) == tasks
-    assert read(house.path, "SELECT * FROM leases") == []
-    assert read(house.path, "SELECT * FROM attempts WHERE outcome IS NULL OR outcome = 'unknown'") == []
-    assert read(house.path, "SELECT * FROM history WHERE kind IN ('late', 'double')") == []
+    nothing_is_open(house.path)
 
 
 @pytest.mark.parametrize("house", TRACKERS, indirect=True)

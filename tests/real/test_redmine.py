@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,16 +22,13 @@ from issue_core.backends import redmine as backend_of
 from issue_core.backends.base import Backend, Issue, Target
 from issue_core.backends.markdown import events_in
 from issue_core.errors import BackendError, CredentialsRefused, ProjectClosed
-from issue_core.ledger import queries
-from issue_core.ledger.queries import Filter
 from issue_core.task import Task
 from tests.real.redmine_server import Redmine, missing, running
 from tests.support.build import a_task
+from tests.support.runs import Runs, kill_seed, nothing_is_open
 from tests.sync_engine.rig import read
 
 pytestmark = pytest.mark.real
-
-ISSUE = str(Path(sys.executable).with_name("issue"))
 
 TIMEOUT = 30.0
 """Seconds for a request; none that goes well takes anywhere near as long."""
@@ -230,31 +224,11 @@ def test_the_check_finds_nothing_wrong_and_names_what_is_missing(redmine: Redmin
 # --- three hundred tasks --------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class House:
+@dataclass(slots=True, kw_only=True)
+class House(Runs):
     """A ledger whose tasks go to the Redmine's project ``kills``, and the runs that are killed on it."""
 
-    folder: Path
     redmine: Redmine
-    dice: random.Random
-    runs: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        text = CONFIG.format(url=self.redmine.url, event_field=self.redmine.event_field)
-        (self.folder / "config.toml").write_text(text)
-
-    @property
-    def path(self) -> Path:
-        """The ledger's file."""
-        return self.folder / "ledger.db"
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start the command that people use."""
-        words = ["sync", "--wait", "--ledger", str(self.path), "--config", str(self.folder / "config.toml")]
-        environment = {**os.environ, "HOME": str(self.folder), "REDMINE_KEY": self.redmine.bot_key}
-        run = subprocess.Popen([ISSUE, *words], stdout=subprocess.DEVNULL, env=environment)
-        self.runs.append(run)
-        return run
 
     def kill_one(self, runs: list[subprocess.Popen[bytes]], progress: int) -> bool:
         """Kill one of the ``runs`` some moment after so many more tasks are done; ``False``: it was done before."""
@@ -263,11 +237,11 @@ class House:
         over = time.monotonic() + 10.0
         while self.pending() > goal and time.monotonic() < over:
             with suppress(subprocess.TimeoutExpired):
-                return was_killed(run.wait(timeout=0.01))
+                return self.was_killed(run.wait(timeout=0.01))
         with suppress(subprocess.TimeoutExpired):
-            return was_killed(run.wait(timeout=self.dice.uniform(0.0, 0.2)))
+            return self.was_killed(run.wait(timeout=self.dice.uniform(0.0, 0.2)))
         run.kill()
-        return was_killed(run.wait())
+        return self.was_killed(run.wait())
 
     def kill(self, kills: int) -> int:
         """Kill so many runs, while two always share the work; gives how many it were before all was done."""
@@ -278,31 +252,6 @@ class House:
             runs += [self.start() for _ in range(AT_ONCE - len(runs))]
             killed += self.kill_one(runs, self.dice.randint(1, max(1, pending // (kills - killed))))
         return killed
-
-    def finish(self) -> None:
-        """Let one run after the other live, until nothing is left."""
-        over = time.monotonic() + PATIENCE
-        while self.pending():
-            assert time.monotonic() < over, self.tasks()
-            assert self.start().wait(timeout=PATIENCE) == 0
-        for run in self.runs:
-            run.wait(timeout=PATIENCE)
-
-    def tasks(self) -> list[Task]:
-        """Every task of the ledger."""
-        with Ledger(self.path) as ledger, ledger.read() as connection:
-            return list(queries.tasks(connection, Filter(), limit=None, newest_first=False))
-
-    def pending(self) -> int:
-        """How many tasks are not synced yet."""
-        with Ledger(self.path) as ledger, ledger.read() as connection:
-            return queries.counts(connection).states["pending"]
-
-
-def was_killed(code: int) -> bool:
-    """Whether a run was killed; else it ended as it should."""
-    assert code in (0, -signal.SIGKILL)
-    return code == -signal.SIGKILL
 
 
 def documents(tasks: int) -> list[str]:
@@ -327,13 +276,18 @@ def documents(tasks: int) -> list[str]:
 @pytest.fixture
 def house(redmine: Redmine, tmp_path: Path) -> Iterator[House]:
     """A house at the real Redmine. The moments of the kills can be had again: ``KILL_SEED=… pytest …``."""
-    seed = os.environ.get("KILL_SEED") or str(random.SystemRandom().randrange(10**9))
-    print(f"KILL_SEED={seed}")
-    house = House(tmp_path, redmine, random.Random(seed))
+    seed = kill_seed()
+    house = House(
+        folder=tmp_path,
+        dice=random.Random(seed),
+        ends_with=(0,),
+        patience=PATIENCE,
+        environment={"REDMINE_KEY": redmine.bot_key},
+        redmine=redmine,
+    )
+    house.configure(CONFIG.format(url=redmine.url, event_field=redmine.event_field))
     yield house
-    for run in house.runs:
-        run.kill()
-        run.wait()
+    house.end()
 
 
 def test_killed_runs_leave_one_issue_a_task(house: House, capsys: pytest.CaptureFixture[str]) -> None:
@@ -343,6 +297,8 @@ def test_killed_runs_leave_one_issue_a_task(house: House, capsys: pytest.Capture
     assert house.kill(KILLS) == KILLS
     after_kills = time.monotonic()
     house.finish()
+    for run in house.runs:
+        run.wait(timeout=PATIENCE)
     ended = time.monotonic()
 
     stored = house.tasks()
@@ -353,9 +309,7 @@ def test_killed_runs_leave_one_issue_a_task(house: House, capsys: pytest.Capture
     assert Counter(event for each in issues for event in events_in(each["description"])) == once
     assert Counter(fields_of(each)[house.redmine.event_field] for each in issues) == once
     assert {task.remote.id for task in stored if task.remote} == {str(each["id"]) for each in issues}
-    assert read(house.path, "SELECT * FROM leases") == []
-    assert read(house.path, "SELECT * FROM attempts WHERE outcome IS NULL OR outcome = 'unknown'") == []
-    assert read(house.path, "SELECT * FROM history WHERE kind IN ('late', 'double')") == []
+    nothing_is_open(house.path)
     doubts = read(house.path, "SELECT outcome, count(*) FROM attempts GROUP BY outcome")
     with capsys.disabled():
         print(
