@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from issue_core.backends import http, issue_rows, markdown, marks
+from issue_core.backends import http, issue_rows, marks
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
 from issue_core.backends.http import Client, Reply
 from issue_core.backends.labels import PRIORITY_LABELS as PRIORITY_LABELS
 from issue_core.backends.labels import distinct
+from issue_core.backends.markup import markdown
 from issue_core.errors import BackendError, OutcomeUnknown, ProjectClosed, Refused, TryLater
 from issue_core.task import Task
 

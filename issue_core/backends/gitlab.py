@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from issue_core.backends import marks, replies
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
-from issue_core.backends.gitlab_payload import dropped, events_of, payload
+from issue_core.backends.gitlab_draft import dropped, events_of, payload
 from issue_core.backends.http import (
     COMMON_KEYS,
     Client,

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from issue_core.backends import http, markdown, replies
+from issue_core.backends import http, replies
 from issue_core.backends.base import Issue, Target
 from issue_core.backends.http import Reply
+from issue_core.backends.markup import markdown
 
 
 def issue_of(row: Mapping[str, Any], target: Target, notes: tuple[str, ...] = ()) -> Issue:

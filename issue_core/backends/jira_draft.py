@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from issue_core.backends import adf, wiki
-from issue_core.backends.markdown import as_text, cut, cut_note, facts_of
+from issue_core.backends.markup import adf, wiki
+from issue_core.backends.markup.markdown import as_text, cut, cut_note, facts_of
 from issue_core.task import Task
 
 SUMMARY = 255

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from issue_core.backends import http, markdown, marks, replies
+from issue_core.backends import http, marks, replies
 from issue_core.backends.base import Backend, Finding, Issue, Target, Traits
 from issue_core.backends.http import Client, Reply
+from issue_core.backends.markup import markdown
 from issue_core.backends.redmine_draft import Choice, LabelsForm, drafts_of, id_named, priority_of, words_of
 from issue_core.backends.redmine_reading import (
     NO_PROJECT,

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from issue_core.backends import markdown
 from issue_core.backends.http import Reply
+from issue_core.backends.markup import markdown
 from issue_core.task import Task
 
 LabelsForm = Literal["text", "list"]
@@ -94,7 +94,7 @@ def text_of(task: Task, facts: Sequence[str], options: Mapping[str, Any]) -> str
     """The description with the facts and the marker, in the format that the site is set to."""
     if options.get("format", "markdown") == "markdown":
         return markdown.body(task, text=markdown.safe(task.description), facts=facts, most=None)
-    from issue_core.backends import textile
+    from issue_core.backends.markup import textile
 
     tail = "---\n\n" + "".join(f"- {fact}\n" for fact in facts) if facts else ""
     return "\n\n".join(part for part in (textile.markup(task.description, tail), markdown.marker(task)) if part)

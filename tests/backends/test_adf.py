@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issue_core.backends.adf import blocks, document, size
+from issue_core.backends.markup.adf import blocks, document, size
 from tests.support.trackers.jira import adf_problems, texts
 
 BLOCK_PIECES = ["\n", "\n\n", "    ", "```", "- ", "1. ", "> ", "# ", "|", "|--|", "---", "<!--", "-->"]

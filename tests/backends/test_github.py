@@ -11,7 +11,7 @@ import pytest
 
 from issue_core.backends.base import Backend, Issue
 from issue_core.backends.github import BODY, labels_of, open_backend
-from issue_core.backends.markdown import events_in
+from issue_core.backends.markup.markdown import events_in
 from issue_core.errors import Limited, ProjectClosed, Refused
 from issue_core.task import Task
 from tests.support.build import a_task

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from issue_core.backends import gitlab
 from issue_core.backends.base import Backend, Issue, Target
-from issue_core.backends.gitlab_payload import payload
-from issue_core.backends.markdown import events_in
+from issue_core.backends.gitlab_draft import payload
+from issue_core.backends.markup.markdown import events_in
 from issue_core.errors import BackendError, ConfigError, CredentialsRefused, Limited, ProjectClosed, Refused, TryLater
 from issue_core.task import Task
 from tests.support.build import a_task

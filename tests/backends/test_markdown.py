@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from issue_core.backends.markdown import JOINER, body, cut, events_in, facts_of, marker, safe
+from issue_core.backends.markup.markdown import body, cut, events_in, facts_of, marker, safe
+from issue_core.backends.markup.parsing import JOINER
 from tests.support.build import a_task
 
 OTHER = "0190c7a4-9d5e-7c3b-8a43-3f2b8a1c9d10"
@@ -84,19 +83,6 @@ def test_what_fits_is_not_touched() -> None:
     assert cut("text", 4, "note") == "text"
 
 
-@given(TEXTS)
-def test_no_fence_stays_open(description: str) -> None:
-    lines = safe(description).split("\n")
-    fence = ""
-    for line in lines:
-        found = re.match(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})", line)
-        if not fence:
-            fence = found[1] if found else ""
-        elif re.fullmatch(rf" {{0,3}}{re.escape(fence[0])}{{{len(fence)},}}[ \t]*", line):
-            fence = ""
-    assert fence == ""
-
-
 def test_nobody_is_called_but_in_code_the_text_stays_as_it_is() -> None:
     text = "ask @bob and @org/team\n\n`@cached` x@y.example\n\n```\n@decorator\n```"
     assert safe(text) == f"ask @{JOINER}bob and @{JOINER}org/team\n\n`@cached` x@y.example\n\n```\n@decorator\n```"
@@ -114,9 +100,9 @@ def test_a_path_in_a_plain_fence_stays_what_it_is() -> None:
     assert safe(text, commands=True) == text
 
 
-@pytest.mark.parametrize("text", ["~~~\n/close\n~~~", "   ```\n/close\n   ```", "````\n/close\n````"])
-def test_in_a_fence_that_gitlab_does_not_know_a_command_is_broken(text: str) -> None:
-    assert f"\n{JOINER}/close\n" in safe(text, commands=True)
+@pytest.mark.parametrize("text", ["```\n/close\n```", "~~~\n/close\n~~~", "   ```\n/close it\n   ```"])
+def test_in_a_fence_which_gitlab_may_overlook_a_command_has_a_blank_in_front(text: str) -> None:
+    assert safe(text, commands=True) == text.replace("/", " /")
 
 
 def test_a_comment_that_is_never_closed_hides_nothing() -> None:

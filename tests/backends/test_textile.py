@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issue_core.backends.markdown import events_in
-from issue_core.backends.textile import JOINER, escape, markup
+from issue_core.backends.markup.markdown import events_in
+from issue_core.backends.markup.parsing import JOINER
+from issue_core.backends.markup.textile import escape, markup
 
 EVENT = "0190c7a4-9d5e-7c3b-8a43-3f2b8a1c9d10"
 LINE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=60)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issue_core.backends.wiki import escape, markup, size
+from issue_core.backends.markup.wiki import escape, markup, size
 
 LINE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=60)
 NASTY = st.lists(

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from issue_core.backends.base import Target
-from issue_core.backends.markdown import marker
+from issue_core.backends.markup.markdown import marker
 from issue_core.errors import BackendError, CredentialsRefused, OutcomeUnknown, TryLater
 from tests.contract.desk import Desk
 from tests.support.build import a_task

@@ -20,7 +20,7 @@ import pytest
 from issue_core import Ledger, ingest
 from issue_core.backends import redmine as backend_of
 from issue_core.backends.base import Backend, Issue, Target
-from issue_core.backends.markdown import events_in
+from issue_core.backends.markup.markdown import events_in
 from issue_core.errors import BackendError, CredentialsRefused, ProjectClosed
 from issue_core.task import Task
 from tests.real.redmine_server import Redmine, missing, running

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.parse import urlencode
 
-from issue_core.backends.markdown import marker
+from issue_core.backends.markup.markdown import marker
 from issue_core.config.secret import Secret
 from tests.support.build import a_task
 from tests.support.trackers.described import violations

@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from issue_core.backends.markdown import JOINER
-from issue_core.backends.parsing import (
+from issue_core.backends.markup.parsing import (
+    JOINER,
     address_of,
     around_addresses,
     clean,

@@ -10,7 +10,16 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from issue_core.backends.parsing import address_of, clean, code_of, language_of, link_of, parse, rows_of, words_of
+from issue_core.backends.markup.parsing import (
+    address_of,
+    clean,
+    code_of,
+    language_of,
+    link_of,
+    parse,
+    rows_of,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from markdown_it.tree import SyntaxTreeNode

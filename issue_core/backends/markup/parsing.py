@@ -17,19 +17,34 @@ if TYPE_CHECKING:
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 _BREAKS = re.compile("\r\n?|[\u2028\u2029]")
 NESTING = 100
-"""So deep are quotations and lists read; what lies deeper is no text for people."""
+"""So deep are quotations and lists read; a text that has them deeper is no text for people, and shown as code."""
+
+JOINER = "\u2060"
+"""Word joiner: shows nothing, breaks no line, and is no part of anybody's name."""
 
 _URL = re.compile(r"https?://[^\s<>\"|\[\]{}\\^`]+[^\s<>\"|\[\]{}\\^`.,;:!?'()*_~-]", re.IGNORECASE)
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]{1,40}")
 
 
 def parse(markdown: str) -> SyntaxTreeNode:
-    """The tree of a text: CommonMark, with tables and strike-through as GitHub has them."""
+    """The tree of a text: CommonMark, with tables and strike-through as GitHub has them.
+
+    A reader leaves out whatever lies deeper than its limit, so such a text is one block of code: nothing is lost.
+    """
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
     reader = MarkdownIt("commonmark", {"maxNesting": NESTING}).enable(["table", "strikethrough"])
-    return SyntaxTreeNode(reader.parse(markdown))
+    tokens = reader.parse(markdown)
+    if max((token.level for token in tokens), default=0) >= NESTING - 1:
+        tokens = reader.parse(as_code_block(markdown))
+    return SyntaxTreeNode(tokens)
+
+
+def as_code_block(text: str) -> str:
+    """The text as one block of code, between more backticks than it has in a row (CommonMark 0.31.2 §4.5)."""
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks}\n{text}\n{ticks}"
 
 
 def link_of(node: SyntaxTreeNode) -> str | None:

@@ -6,12 +6,11 @@ be one leaves here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from issue_core.backends import markdown
 from issue_core.backends.labels import PRIORITY_LABELS, distinct
+from issue_core.backends.markup import markdown
 from issue_core.task import Task
 
 DESCRIPTION = 1_048_576
@@ -20,17 +19,15 @@ DESCRIPTION = 1_048_576
 LABELS = 100
 """Labels of an issue; a cap that an instance can have (``limit_labels_per_work_item``)."""
 
-# What GitLab may read as a quick action: it stands at the start of a line, and a blank or the line's end follows
-# (`lib/gitlab/quick_actions/extractor.rb`).
-_COMMAND = re.compile(r"^/(?=\w+(?:\s|$))", re.MULTILINE)
-
 
 def payload(task: Task, priorities: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """What is sent for ``task``, and notes on what is not sent as it stands in the task."""
     labels, notes = _labels(task, priorities)
     kept, rest = labels[:LABELS], labels[LABELS:]
     facts = markdown.facts_of(task, priority=False, due=False, labels=rest)
-    description = markdown.body(task, text=_text(task.description), facts=facts, most=DESCRIPTION)
+    description = markdown.body(
+        task, text=markdown.safe(task.description, commands=True), facts=facts, most=DESCRIPTION
+    )
     fields: dict[str, Any] = {"title": task.title, "description": description}
     if kept:
         fields["labels"] = ",".join(kept)
@@ -38,16 +35,6 @@ def payload(task: Task, priorities: Mapping[str, str]) -> tuple[dict[str, Any], 
         fields["due_date"] = task.due_date
     notes += [f"the label {label!r} is one too many: it is in the description" for label in rest]
     return fields, notes
-
-
-def _text(description: str) -> str:
-    """The description as data: no line of it is a quick action, by whichever reading of what code is.
-
-    GitLab deletes carriage returns before it looks for actions, so they go first. Within a fence a line is no action,
-    but a block of HTML can hide the fence from GitLab: a blank before the slash settles it there.
-    """
-    text = description.replace("\r\n", "\n").replace("\r", "\n")
-    return _COMMAND.sub(" /", markdown.safe(text, commands=True))
 
 
 def _labels(task: Task, priorities: Mapping[str, str]) -> tuple[list[str], list[str]]:
