@@ -6,13 +6,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import bulk_ingest, scale, startup, sync_local, sync_tracker
+from bench import bulk_ingest, scale, serve, startup, sync_local, sync_tracker
 
 BENCHES = {
     "startup": startup.run,
     "bulk_ingest": bulk_ingest.run,
     "sync_local": sync_local.run,
     "sync_tracker": sync_tracker.run,
+    "serve": serve.run,
     "scale": scale.run,
 }
 

@@ -19,9 +19,13 @@ SECOND_TASK = (
 )
 
 
+Given = Document | bytes | str | Accepted | Rejected
+"""What may be handed in as a document: what was judged already is not judged again."""
+
+
 def ingest(
     ledger: Ledger,
-    documents: Iterable[Document | bytes | str],
+    documents: Iterable[Given],
     *,
     transport: Transport = "cli",
     strict: bool = False,
@@ -45,9 +49,7 @@ def ingest(
     """
     if isinstance(documents, str | bytes | Document):
         raise TypeError("documents must be several: for a single one, give a list with it")
-    judged = [
-        taskspec.judge(_as_document(document), strict=strict, max_document=max_document) for document in documents
-    ]
+    judged = [_judged(document, strict, max_document) for document in documents]
     if not judged:
         return []
     with ledger.write() as tx:
@@ -159,6 +161,12 @@ def rehearse(
         else:
             errors = _differences(found.spec, item.spec)
             yield Receipt("conflict", item.spec.event_id, found.seq, found.state, errors=errors, place=place)
+
+
+def _judged(given: Given, strict: bool, max_document: int) -> Accepted | Rejected:
+    if isinstance(given, Accepted | Rejected):
+        return given
+    return taskspec.judge(_as_document(given), strict=strict, max_document=max_document)
 
 
 def _as_document(given: Document | bytes | str) -> Document:

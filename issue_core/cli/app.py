@@ -28,6 +28,7 @@ class _Commands(LazyGroup):
         "rejects": "issue_core.cli.rejects",
         "export": "issue_core.cli.export",
         "config": "issue_core.cli.config",
+        "serve": "issue_core.cli.serve",
         "schema": "issue_core.cli.schema",
     }
 

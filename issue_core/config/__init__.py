@@ -8,13 +8,21 @@ imported when there is one.
 from __future__ import annotations
 
 from issue_core.config.loading import Place, config_place, load, route
-from issue_core.config.settings import BackendSettings, BackendTypes, IngestSettings, Settings, SyncSettings
+from issue_core.config.settings import (
+    BackendSettings,
+    BackendTypes,
+    IngestSettings,
+    ServeSettings,
+    Settings,
+    SyncSettings,
+)
 
 __all__ = [
     "BackendSettings",
     "BackendTypes",
     "IngestSettings",
     "Place",
+    "ServeSettings",
     "Settings",
     "SyncSettings",
     "config_place",

@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from issue_core.config.keys import BACKEND, KEYS, Key, dotted, section
+from issue_core.config.secret import FORM, Secret, Source
 from issue_core.config.settings import LOCAL, BackendSettings, BackendTypes, SyncSettings
-from issue_core.config.values import Unfit, Where, as_table, as_text, convert, nearest, suggest
+from issue_core.config.values import Unfit, Where, as_secret, as_table, as_text, convert, nearest, suggest
 from issue_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 RESERVED = "unrouted"
 """What tasks are counted under that have no backend yet; no backend can have this name."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,50}", re.ASCII)
-_TABLES = ("sync", "ingest")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
+_SOURCES = frozenset(get_args(Source))
+_TABLES = ("sync", "ingest", "serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ def read(path: Path, types: BackendTypes) -> Content:
     _take_top(content, document)
     _take_backends(content, document)
     _compare(content)
+    _compare_serve(content, document.get("serve"))
     if content.problems:
         raise ConfigError("\n".join(content.problems), hint=f"mend {path}, then see what `issue config check` says")
     return content
@@ -92,6 +96,9 @@ def _take(
         if name not in keys:
             content.wrong(where.key, f"there is no such key; {_meant(prefix, name, [*keys, *more])}")
             continue
+        if keys[name].kind == "table of secrets":
+            content.values[where.key] = _secrets(content, (*prefix, name), value)
+            continue
         try:
             content.values[where.key] = convert(keys[name], value, where)
         except Unfit as unfit:
@@ -100,10 +107,38 @@ def _take(
 
 def _meant(prefix: tuple[str, ...], name: str, here: list[str]) -> str:
     """The right key: one of this name in another table, else the nearest one here, else all that are here."""
-    if elsewhere := [key.name for key in KEYS if key.name.rpartition(".")[2] == name]:
+    # A tracker's address and credentials have names of their own: what a backend calls a host is not the server's.
+    others = [key.name for key in KEYS if prefix[:1] != ("backends",) or not key.name.startswith("serve.")]
+    if elsewhere := [key for key in others if key.rpartition(".")[2] == name]:
         return f"did you mean {elsewhere[0]}?"
     near = nearest(name, here)
     return f"did you mean {dotted(*prefix, near)}?" if near else f"here there is: {', '.join(here)}"
+
+
+def _secrets(content: Content, at: tuple[str, ...], value: object) -> dict[str, Secret]:
+    """Each secret of the table at ``at`` by its name; a problem of one does not hide those of the others."""
+    named = f"each secret in it has a name: {dotted(*at)}.NAME = {FORM}"
+    try:
+        table = as_table(value)
+    except Unfit as unfit:
+        content.wrong(dotted(*at), f"{unfit}; {named}")
+        return {}
+    if table and table.keys() <= _SOURCES and not any(isinstance(item, dict) for item in table.values()):
+        content.wrong(dotted(*at), named)
+        return {}
+    return dict(_each_secret(content, at, table))
+
+
+def _each_secret(content: Content, at: tuple[str, ...], table: Mapping[str, object]) -> Iterator[tuple[str, Secret]]:
+    for name, value in table.items():
+        where = Where(dotted(*at, name), content.path.parent)
+        if not _NAME.fullmatch(name):
+            content.wrong(where.key, "a secret's name has 1 to 50 of A-Z a-z 0-9 . _ -; give it another")
+        try:
+            yield name, as_secret(value, where)
+        except Unfit as unfit:
+            is_split = isinstance(value, dict) and any(isinstance(item, dict) for item in value.values())
+            content.wrong(where.key, f"{unfit}{'; a name with a dot in it must stand in quotes' if is_split else ''}")
 
 
 def _table(content: Content, at: tuple[str, ...], value: object) -> Mapping[str, object] | None:
@@ -163,6 +198,19 @@ def _type(content: Content, name: str, table: Mapping[str, object]) -> str | Non
         content.wrong(key, "the backend named local is always of type local; give this one another name")
     content.values[key] = kind
     return kind
+
+
+def _compare_serve(content: Content, serve: object) -> None:
+    """The certificate and its key go together, and a host is a name that a ``Host`` header can have."""
+    # The table as it is written is asked: a path that is wrong in itself is not missing too.
+    given = [name for name in ("tls_cert", "tls_key") if isinstance(serve, dict) and name in serve]
+    if given == ["tls_cert"]:
+        content.wrong("serve.tls_key", "must be set, as serve.tls_cert is: the two go together")
+    if given == ["tls_key"]:
+        content.wrong("serve.tls_cert", "must be set, as serve.tls_key is: the two go together")
+    for host in content.values.get("serve.hosts", ()):
+        if not _HOST.fullmatch(host):
+            content.wrong("serve.hosts", f"{host!r} is no host; write its name alone, without scheme, port and path")
 
 
 def _compare(content: Content) -> None:

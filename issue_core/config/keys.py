@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from issue_core.config.settings import LOCAL, BackendSettings, IngestSettings, SyncSettings
+from issue_core.config.settings import LOCAL, BackendSettings, IngestSettings, ServeSettings, SyncSettings
 
 Kind = Literal[
     "text",
@@ -18,7 +18,11 @@ Kind = Literal[
     "list of text",
     "table of text",
     "secret",
+    "table of secrets",
 ]
+
+MOST = 10**9
+"""What a number may be at most, where its key says nothing less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,8 @@ class Key:
     """One key: its dotted name (``NAME`` stands for a backend's), its kind, its default and what it means.
 
     ``default`` is None where there is no fixed one; ``otherwise`` says it in words, for the reference. A number must
-    be ``least`` or more, and more than ``above``. ``only`` lists the values that a text may have, or a table's names.
+    be ``least`` or more, more than ``above``, and ``most`` or less. ``only`` lists the values that a text may have, or
+    a table's names.
     """
 
     name: str
@@ -36,13 +41,17 @@ class Key:
     otherwise: str = ""
     least: float = 0
     above: float = -1
+    most: int = MOST
     only: tuple[str, ...] = ()
 
 
 _SYNC = SyncSettings()
 _INGEST = IngestSettings()
+_SERVE = ServeSettings()
 _BACKEND = BackendSettings(LOCAL, LOCAL)
 _TRACKER = "the tracker's own"
+# What a socket or SQLite waits is counted in milliseconds of 32 bits, which a month overflows.
+_DAY = 86400
 
 KEYS: tuple[Key, ...] = (
     Key("ledger", "path", None, "The ledger: one SQLite file.", "`ledger.db` in the user's data folder"),
@@ -64,6 +73,50 @@ KEYS: tuple[Key, ...] = (
         least=1,
     ),
     Key("ingest.max_document", "count", _INGEST.max_document, "The largest TaskSpec that is taken, in bytes.", least=1),
+    Key("serve.host", "text", _SERVE.host, "The address to listen on."),
+    Key("serve.port", "count", _SERVE.port, "The port; 0: any that is free.", most=65535),
+    Key("serve.keys", "table of secrets", _SERVE.keys, "Who may ask: a name of your choice → that one's key."),
+    Key("serve.tls_cert", "path", None, "The certificate with its chain, PEM.", "none: no TLS"),
+    Key("serve.tls_key", "path", None, "Its key, PEM, without a password.", "none: no TLS"),
+    Key(
+        "serve.hosts",
+        "list of text",
+        _SERVE.hosts,
+        "Names that it is reached under, by people or through a reverse proxy, beside the loopback names.",
+    ),
+    Key("serve.max_connections", "count", _SERVE.max_connections, "Connections at the same time.", least=1),
+    Key("serve.max_body", "count", _SERVE.max_body, "The largest body that is taken, in bytes.", least=1),
+    Key(
+        "serve.head_timeout",
+        "seconds",
+        _SERVE.head_timeout,
+        "What a request may take until its head is there.",
+        above=0,
+        most=_DAY,
+    ),
+    Key(
+        "serve.body_timeout",
+        "seconds",
+        _SERVE.body_timeout,
+        "What a body may take to come, or an answer to be taken; a long one has more, as long as it moves.",
+        above=0,
+        most=_DAY,
+    ),
+    Key(
+        "serve.idle_timeout",
+        "seconds",
+        _SERVE.idle_timeout,
+        "How long a connection is kept with no request on it.",
+        above=0,
+        most=_DAY,
+    ),
+    Key(
+        "serve.busy_timeout",
+        "seconds",
+        _SERVE.busy_timeout,
+        "How long a request waits for a ledger that is busy, before its answer is 503.",
+        most=_DAY,
+    ),
     Key("backends.NAME.type", "text", None, "Which kind of tracker it is.", "must be set; `local` for `local`"),
     Key("backends.NAME.max_in_flight", "count", None, "Requests at the same time.", _TRACKER, least=1),
     Key("backends.NAME.min_interval", "seconds", None, "Time between two creates.", _TRACKER),

@@ -12,6 +12,7 @@ from issue_core.config.settings import (
     BackendTypes,
     IngestSettings,
     Origins,
+    ServeSettings,
     Settings,
     SyncSettings,
 )
@@ -57,7 +58,8 @@ def load(*, config: Path | None, ledger: Path | None, environ: Mapping[str, str]
     content = _content(config_place(config, environ), backends)
     values: Mapping[str, Any] = content.values if content else {}
     configured = content.backends if content else {LOCAL: BackendSettings(LOCAL, LOCAL)}
-    origins = Origins.fromkeys(values, f"file {content.path}" if content else DEFAULT)
+    named = (secret.key for secret in values.get("serve.keys", {}).values())
+    origins = Origins.fromkeys((*values, *named), f"file {content.path}" if content else DEFAULT)
     place = _ledger_place(ledger, environ, values, origins["ledger"])
     origins["ledger"] = place.origin
     return Settings(
@@ -67,6 +69,7 @@ def load(*, config: Path | None, ledger: Path | None, environ: Mapping[str, str]
         routes=tuple(values.get("routes", {}).items()),
         sync=SyncSettings(**_under("sync.", values)),
         ingest=IngestSettings(**_under("ingest.", values)),
+        serve=ServeSettings(**_under("serve.", values)),
         file=content.path if content else None,
         origins=origins,
     )

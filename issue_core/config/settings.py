@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from issue_core.config.secret import Secret
+
 Lookup = Literal["in-doubt", "always"]
 
 LOCAL = "local"
@@ -85,6 +87,24 @@ class IngestSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """The ``[serve]`` table; times in seconds, ``max_body`` in bytes. ``keys`` are the secrets by the keys' names."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    keys: Mapping[str, Secret] = field(default_factory=dict)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    hosts: tuple[str, ...] = ()
+    max_connections: int = 256
+    max_body: int = 256 * 1024 * 1024
+    head_timeout: float = 10.0
+    body_timeout: float = 30.0
+    idle_timeout: float = 60.0
+    busy_timeout: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, as it is in force.
 
@@ -99,5 +119,6 @@ class Settings:
     routes: tuple[tuple[str, str], ...] = ()
     sync: SyncSettings = SyncSettings()
     ingest: IngestSettings = IngestSettings()
+    serve: ServeSettings = ServeSettings()
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=Origins)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from issue_core.config.keys import BACKEND, KEYS, dotted, section
+from issue_core.config.keys import BACKEND, KEYS, Key, dotted, section
 from issue_core.config.secret import Secret
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Effective:
     """One setting in force: its dotted key, its value as JSON has it, and its origin.
 
-    The value is None where the choice is the tracker's own. A secret is the table that names its place.
+    The value is None where none is set; of a backend, the choice is then the tracker's own. A secret is the table that
+    names its place.
     """
 
     key: str
@@ -30,7 +31,8 @@ class Effective:
     def to_toml(self) -> str:
         """The setting as a line of TOML, its origin behind it; a comment when there is no value to write."""
         if self.value is None:
-            return f"# {self.key}: the tracker's own default"
+            meaning = "the tracker's own default" if self.key.startswith("backends.") else "not set"
+            return f"# {self.key}: {meaning}"
         return f"{self.key} = {_toml(self.value)}  # {self.origin}"
 
 
@@ -38,11 +40,21 @@ def effective(settings: Settings) -> Iterator[Effective]:
     """Every setting, in the order of the documentation, then each backend's."""
     for key in KEYS:
         if not key.name.startswith(BACKEND):
-            yield Effective(key.name, _plain(_value(settings, key.name)), settings.origins[key.name])
+            yield from _entries(settings, key)
     for backend in settings.backends.values():
         for name, value in _backend(backend).items():
             key_name = dotted("backends", backend.name, name)
             yield Effective(key_name, _plain(value), settings.origins[key_name])
+
+
+def _entries(settings: Settings, key: Key) -> Iterator[Effective]:
+    """The setting, or each secret of a table of them as one of its own."""
+    value = _value(settings, key.name)
+    if value and key.kind == "table of secrets":
+        for secret in value.values():
+            yield Effective(secret.key, secret.to_json(), settings.origins[secret.key])
+    else:
+        yield Effective(key.name, _plain(value), settings.origins[key.name])
 
 
 def _value(settings: Settings, name: str) -> Any:
@@ -66,6 +78,8 @@ def _plain(value: Any) -> Any:
             return str(value)
         case tuple():
             return list(value)
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
         case _:
             return value
 

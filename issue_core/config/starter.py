@@ -39,6 +39,28 @@ STARTER = """\
 # The largest TaskSpec that is taken, in bytes.
 #max_document = 1048576
 
+# The server, `issue serve`: where it listens (port 0: any that is free), and with a certificate, TLS.
+[serve]
+#host = "127.0.0.1"
+#port = 8765
+#tls_cert = "~/tls/chain.pem"
+#tls_key = "~/tls/key.pem"
+# Names that it is reached under, by people or through a reverse proxy, beside the loopback names.
+#hosts = ["tasks.example.org"]
+# Connections at the same time, and the largest body that is taken, in bytes.
+#max_connections = 256
+#max_body = 268435456
+# Seconds until a request's head must be there, for its body, and that a connection is kept with no request on it.
+#head_timeout = 10
+#body_timeout = 30
+#idle_timeout = 60
+# Seconds that a request waits for a ledger that is busy.
+#busy_timeout = 5
+
+# Who may ask the server: a name of your choice, and where that one's key is (see the end of this file).
+#[serve.keys]
+#activity-core = { env = "ACTIVITY_CORE_KEY" }
+
 # One table for each place that issues go to; its name is yours to choose. `local` is always there and
 # writes one Markdown file an issue: by default in the folder `issues` beside the ledger, else at `path`.
 #[backends.notes]
@@ -81,7 +103,7 @@ STARTER = """\
 #medium = "prio/normal"
 #low = "prio/low"
 
-# A key that is a secret (a tracker's token) is never written here. Name the place where it is:
+# A key that is a secret (a tracker's token, a key of the server) is never written here. Name the place where it is:
 #   token = { env = "TRACKER_TOKEN" }
 #   token = { file = "~/tracker.token" }
 #   token = { command = ["pass", "show", "tracker"] }

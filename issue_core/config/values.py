@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 LONGEST_TIME = 10 * 365 * 86400
 """Seconds that a time may have: ten years, well within what clocks and time-outs can count."""
 
-MOST = 10**9
-"""What a count may be at most."""
-
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([smhd]?)", re.ASCII)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -49,6 +46,8 @@ def convert(key: Key, value: object, where: Where) -> Any:
     converted = _CONVERTERS[key.kind](value, where)
     if isinstance(converted, float | int) and not (converted >= key.least and converted > key.above):
         raise Unfit(f"must be {f'{key.least:g} or more' if key.least > key.above else f'more than {key.above:g}'}")
+    if isinstance(converted, float | int) and converted > key.most:
+        raise Unfit(f"must be {key.most} or less")
     if key.only:
         _only(key.only, converted)
     return converted
@@ -115,8 +114,6 @@ def _flag(value: object, _: Where) -> bool:
 def _count(value: object, _: Where) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise _mismatch("a whole number", value)
-    if value > MOST:
-        raise Unfit(f"must be {MOST} or less")
     return value
 
 
@@ -173,7 +170,12 @@ def _entry(name: str, value: object, where: Where) -> str:
         raise Unfit(f"{dotted(name)}: {unfit}") from None
 
 
-def _secret(value: object, where: Where) -> Secret:
+def as_secret(value: object, where: Where) -> Secret:
+    """``value`` if it names the place of a secret.
+
+    Raises:
+        Unfit: it is something else; the text shows the right form.
+    """
     wrong = Unfit(f"a secret is not written in this file but named: {FORM}")
     if not isinstance(value, dict) or len(value) != 1:
         raise wrong
@@ -230,5 +232,5 @@ _CONVERTERS: Mapping[str, Callable[[object, Where], Any]] = {
     "path": _path,
     "list of text": _list,
     "table of text": _table,
-    "secret": _secret,
+    "secret": as_secret,
 }

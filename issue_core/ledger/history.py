@@ -26,6 +26,7 @@ _OF_TASK = """
     SELECT at, kind, detail, run, n FROM history WHERE seq = :seq ORDER BY n
 """
 
+_LATEST = f"SELECT * FROM ({_OF_TASK} DESC LIMIT :limit) ORDER BY n"  # noqa: S608 - the query is a constant above
 
 _DOUBLES = "SELECT count(*) FROM history WHERE kind IN ('late', 'double')"
 
@@ -53,7 +54,14 @@ def count_doubles(connection: sqlite3.Connection) -> int:
 
 def of_task(connection: sqlite3.Connection, seq: int) -> list[HistoryEntry]:
     """Everything that happened to task ``seq``, oldest first."""
-    return [
-        HistoryEntry(at, kind, {**(json.loads(detail) if detail else {}), "run": run})
-        for at, kind, detail, run, _ in connection.execute(_OF_TASK, {"seq": seq})
-    ]
+    return [_entry(row) for row in connection.execute(_OF_TASK, {"seq": seq})]
+
+
+def latest(connection: sqlite3.Connection, seq: int, *, limit: int) -> list[HistoryEntry]:
+    """The last ``limit`` things that happened to task ``seq``, oldest first."""
+    return [_entry(row) for row in connection.execute(_LATEST, {"seq": seq, "limit": limit})]
+
+
+def _entry(row: tuple[str, str, str | None, str, int]) -> HistoryEntry:
+    at, kind, detail, run, _ = row
+    return HistoryEntry(at, kind, {**(json.loads(detail) if detail else {}), "run": run})

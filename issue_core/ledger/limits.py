@@ -16,6 +16,7 @@ WHOLE_BACKEND = ""
 """In place of a project: the backend itself is parked."""
 
 _STATE = "SELECT next_free_at, limited_until, limit_reason FROM limits WHERE backend = :backend"
+_LIMITED = "SELECT backend, limited_until FROM limits WHERE limited_until > :now ORDER BY backend"
 
 _TAKE = """
     INSERT INTO limits (backend, next_free_at) VALUES (:backend, :next_free_at)
@@ -104,6 +105,11 @@ def limited(connection: sqlite3.Connection, backend: str, now: datetime) -> Wait
     if until is None or from_text(until) <= now:
         return None
     return Wait(f"the tracker's limit: {reason}", from_text(until))
+
+
+def all_limited(connection: sqlite3.Connection, now: datetime) -> dict[str, datetime]:
+    """Each backend whose tracker's own limit holds, and until when."""
+    return {name: from_text(until) for name, until in connection.execute(_LIMITED, {"now": to_text(now)})}
 
 
 def _interval(connection: sqlite3.Connection, backend: str, min_interval: float, now: datetime) -> Wait | None:

@@ -185,16 +185,26 @@ def _as_prefix(wanted: str) -> str:
 
 def counts(connection: sqlite3.Connection) -> Counts:
     """Every counter, kept up to date by each write, so that reading them takes the same time whatever their size."""
-    states = dict.fromkeys(STATES, 0) | dict(connection.execute(_BY_STATE))
-    oldest = next(tasks(connection, Filter(state="pending"), limit=1, newest_first=False), None)
+    states = by_state(connection)
     return Counts(
         sum(states.values()),
         states,
         dict.fromkeys(OUTCOMES, 0) | dict(connection.execute(_RECEIVED)),
         _nested(connection.execute(_BY_BACKEND)),
         _nested(connection.execute(_BY_REPO)),
-        None if oldest is None else oldest.created_at,
+        oldest_pending_at(connection),
     )
+
+
+def by_state(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many tasks are in each of the five states."""
+    return dict.fromkeys(STATES, 0) | dict(connection.execute(_BY_STATE))
+
+
+def oldest_pending_at(connection: sqlite3.Connection) -> str | None:
+    """When the pending task with the lowest ``seq`` came in; ``None``: no task is pending."""
+    oldest = next(tasks(connection, Filter(state="pending"), limit=1, newest_first=False), None)
+    return None if oldest is None else oldest.created_at
 
 
 def _nested(rows: Iterator[tuple[str, str, int]]) -> dict[str, dict[str, int]]:

@@ -57,7 +57,8 @@ _V1 = (
         description            TEXT NOT NULL
     )
     """,
-    "CREATE INDEX tasks_in_doubt ON tasks (backend) WHERE in_doubt_since IS NOT NULL",
+    # Both columns, so that counting the doubts reads no task.
+    "CREATE INDEX tasks_in_doubt ON tasks (backend, in_doubt_since) WHERE in_doubt_since IS NOT NULL",
     # Which blocks of consecutive seqs may hold a task with this value: see ledger/facets.py.
     """
     CREATE TABLE facets (
@@ -181,6 +182,29 @@ _V1 = (
         WHERE state = old.state AND backend = coalesce(old.backend, '') AND target_repo = old.target_repo;
         INSERT INTO tallies VALUES (new.state, coalesce(new.backend, ''), new.target_repo, 1)
         ON CONFLICT DO UPDATE SET n = n + 1;
+    END
+    """,
+    # How many attempts there ever were, and what became of them: counting the attempts themselves would read them all.
+    """
+    CREATE TABLE attempt_counts (
+        backend TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        n       INTEGER NOT NULL,
+        PRIMARY KEY (backend, outcome)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TRIGGER attempt_begun AFTER INSERT ON attempts
+    BEGIN
+        INSERT INTO attempt_counts VALUES (new.backend, '', 1) ON CONFLICT DO UPDATE SET n = n + 1;
+    END
+    """,
+    # Each attempt counts once as unknown at most, and once under what it came to in the end.
+    """
+    CREATE TRIGGER attempt_ended AFTER UPDATE OF outcome ON attempts
+    WHEN new.outcome IS NOT old.outcome AND new.outcome <> '' AND coalesce(old.outcome, 'unknown') = 'unknown'
+    BEGIN
+        INSERT INTO attempt_counts VALUES (new.backend, new.outcome, 1) ON CONFLICT DO UPDATE SET n = n + 1;
     END
     """,
     # The history is append-only, and says so to whoever opens the file.

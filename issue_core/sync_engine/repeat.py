@@ -68,6 +68,19 @@ def watch(
         stop.wait(every)
 
 
+def whenever_due(
+    ledger: Ledger, settings: Settings, *, tell: Callable[[Result], None], news: threading.Event, stop: threading.Event
+) -> None:
+    """A pass now, then one whenever ``news`` is set or something comes due, until ``stop`` is set (and ``news`` too).
+
+    Raises what ``sync`` raises.
+    """
+    while not stop.is_set():
+        news.clear()
+        summary = sync(ledger, settings, tell=tell, stop=stop)
+        news.wait(_pause(ledger, summary))
+
+
 def _pause(ledger: Ledger, summary: Summary) -> float:
     pause = OTHERS_PAUSE if summary.others_at_work else LONGEST_PAUSE
     if summary.next_at is not None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issue_core.config import BackendSettings, IngestSettings, SyncSettings, load, route
+from issue_core.config import BackendSettings, IngestSettings, ServeSettings, SyncSettings, load, route
 from issue_core.config.secret import Secret
 from issue_core.config.values import LONGEST_TIME, parse_duration
 from issue_core.errors import ConfigError
 from tests.config.files import BACKENDS, GITEA, loaded, problems
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PAIR = "a list of two numbers of seconds, [first, longest]"
 DURATION = "a duration like 45s, 30m, 12h or 7d, or a number of seconds"
@@ -61,12 +58,44 @@ def test_every_key_of_the_file_is_taken(tmp_path: Path) -> None:
         max_attempts = 3
         [ingest]
         max_document = 2048
+        [serve]
+        host = "::"
+        port = 0
+        tls_cert = "/tls/chain.pem"
+        tls_key = "/tls/key.pem"
+        hosts = ["tasks.example.org", "fd00::1"]
+        max_connections = 1
+        max_body = 1
+        head_timeout = 0.5
+        body_timeout = 1
+        idle_timeout = 86400
+        busy_timeout = 0
+        [serve.keys]
+        activity-core = { env = "ACTIVITY_CORE_KEY" }
+        "git.example" = { command = ["pass", "show", "git"] }
         """,
     )
     assert settings.default_backend == "work"
     assert settings.routes == (("acme/*", "work"), ("notes", "local"))
     assert settings.sync == SyncSettings(request_timeout=10.0, lease=60.0, backoff=(1.0, 2.5), max_attempts=3)
     assert settings.ingest == IngestSettings(max_document=2048)
+    assert settings.serve == ServeSettings(
+        host="::",
+        port=0,
+        keys={
+            "activity-core": Secret("serve.keys.activity-core", "env", ("ACTIVITY_CORE_KEY",)),
+            "git.example": Secret('serve.keys."git.example"', "command", ("pass", "show", "git")),
+        },
+        tls_cert=Path("/tls/chain.pem"),
+        tls_key=Path("/tls/key.pem"),
+        hosts=("tasks.example.org", "fd00::1"),
+        max_connections=1,
+        max_body=1,
+        head_timeout=0.5,
+        body_timeout=1.0,
+        idle_timeout=86400.0,
+        busy_timeout=0.0,
+    )
     assert settings.backends["work"] == BackendSettings(
         name="work",
         type="gitea",
@@ -158,7 +187,12 @@ def test_the_first_route_that_matches_decides_else_the_default(tmp_path: Path) -
         ("[sync]\nlaese = 150", "sync.laese: there is no such key; did you mean sync.lease?"),
         ("lease = 150", "lease: there is no such key; did you mean sync.lease?"),
         ("[sync]\nledger = 'x'", "sync.ledger: there is no such key; did you mean ledger?"),
-        ("[serve]\nport = 1", "serve: there is no such key; "),
+        ("[http]\nport = 1", "http: there is no such key; here there is: ledger, "),
+        ("[serve]\nprot = 1", "serve.prot: there is no such key; did you mean serve.port?"),
+        ("[serve]\nkey = 's3cr3t'", "serve.key: there is no such key; did you mean serve.keys?"),
+        ("[server]\nport = 1", "server: there is no such key; did you mean serve?"),
+        ("port = 1", "port: there is no such key; did you mean serve.port?"),
+        (f"{GITEA}host = 'x'", "backends.work.host: there is no such key; here there is: url, token, "),
         ("[backend.work]\ntype = 'gitea'", "backend: there is no such key; did you mean backends?"),
         (f"{GITEA}tokn = 'x'", "backends.work.tokn: there is no such key; did you mean backends.work.token?"),
         (f"{GITEA}path = 'x'", "backends.work.path: there is no such key; "),
@@ -192,6 +226,9 @@ def test_an_unknown_key_is_told_the_nearest_right_one(tmp_path: Path, text: str,
         ("routes = 'local'", "routes: expected a table, found text"),
         ("[routes]\nacme.web = 'local'", f"routes: acme: expected text, found a table; {QUOTES}"),
         ("[routes]\n'' = 'local'", 'routes: "": is empty'),
+        ("serve = 8765", "serve: expected a table, found a whole number"),
+        ("[serve]\nport = '8765'", "serve.port: expected a whole number, found text"),
+        ("[serve]\nhosts = 'x'", "serve.hosts: expected a list of text, found text"),
         (f"{GITEA}accounts = 'bot'", "backends.work.accounts: expected a list of text, found text"),
         (f"{GITEA}accounts = [1]", "backends.work.accounts: expected text, found a whole number"),
         (f"{GITEA}verify = 1", "backends.work.verify: expected true or false, found a whole number"),
@@ -222,6 +259,16 @@ def test_a_wrong_type_is_told_what_was_found_and_what_is_expected(tmp_path: Path
         ("[sync]\nmax_attempts = 0", "sync.max_attempts: must be 1 or more"),
         ("[sync]\nmax_attempts = 0x" + "f" * 5000, "sync.max_attempts: must be 1000000000 or less"),
         ("[ingest]\nmax_document = 0", "ingest.max_document: must be 1 or more"),
+        ("[serve]\nport = -1", "serve.port: must be 0 or more"),
+        ("[serve]\nport = 65536", "serve.port: must be 65535 or less"),
+        ("[serve]\nport = 0x" + "f" * 5000, "serve.port: must be 65535 or less"),
+        ("[serve]\nmax_connections = 0", "serve.max_connections: must be 1 or more"),
+        ("[serve]\nmax_body = 0", "serve.max_body: must be 1 or more"),
+        ("[serve]\nhead_timeout = 0", "serve.head_timeout: must be more than 0"),
+        ("[serve]\nbody_timeout = 0", "serve.body_timeout: must be more than 0"),
+        ("[serve]\nidle_timeout = 0", "serve.idle_timeout: must be more than 0"),
+        ("[serve]\nidle_timeout = 86400.5", "serve.idle_timeout: must be 86400 or less"),
+        ("[serve]\nbusy_timeout = -1", "serve.busy_timeout: must be from 0"),
         (f"{GITEA}max_in_flight = 0", "backends.work.max_in_flight: must be 1 or more"),
         (f"{GITEA}looks = 0", "backends.work.looks: must be 1 or more"),
         (f"{GITEA}settle = -0.1", "backends.work.settle: must be from 0"),
@@ -255,6 +302,20 @@ def test_a_value_out_of_range_is_told_the_range(tmp_path: Path, text: str, expec
 def test_a_backend_that_cannot_be_is_told_why(tmp_path: Path, text: str, expected: str) -> None:
     [problem] = problems(tmp_path, text)
     assert problem.startswith(expected)
+
+
+@pytest.mark.parametrize(("given", "missing"), [("tls_cert", "tls_key"), ("tls_key", "tls_cert")])
+def test_a_certificate_and_its_key_go_together(tmp_path: Path, given: str, missing: str) -> None:
+    expected = f"serve.{missing}: must be set, as serve.{given} is: the two go together"
+    assert problems(tmp_path, f"[serve]\n{given} = 'x.pem'\n") == [expected]
+    wrong = f"serve.{missing}: expected text, found a whole number"
+    assert problems(tmp_path, f"[serve]\n{given} = 'x.pem'\n{missing} = 1\n") == [wrong]
+
+
+@pytest.mark.parametrize("host", ["https://x.example", "x.example:8765", "x.example/tasks", "[::1]", "a b", "tâsks"])
+def test_a_host_that_no_request_can_name_is_told_how_it_is_written(tmp_path: Path, host: str) -> None:
+    [problem] = problems(tmp_path, f"[serve]\nhosts = ['localhost', '{host}']\n")
+    assert problem == f"serve.hosts: {host!r} is no host; write its name alone, without scheme, port and path"
 
 
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:

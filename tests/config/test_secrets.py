@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from issue_core.config.secret import Secret
+from issue_core.config.secret import FORM, Secret
 from issue_core.config.showing import effective
 from issue_core.errors import ConfigError
 from tests.config.files import GITEA, loaded, problems
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+FORMS = f"a secret is not written in this file but named: {FORM}"
+NAMED = f"each secret in it has a name: serve.keys.NAME = {FORM}"
 
 
 def secret_of(folder: Path, value: str) -> Secret:
@@ -99,6 +102,47 @@ def test_a_secret_in_the_file_is_told_the_right_form_and_not_repeated(tmp_path: 
     assert "s3cr3t" not in problem
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("keys = 's3cr3t'", f"serve.keys: expected a table, found text; {NAMED}"),
+        ("keys = ['s3cr3t']", f"serve.keys: expected a table, found a list of 1; {NAMED}"),
+        ("keys = { env = 's3cr3t' }", f"serve.keys: {NAMED}"),
+        ("keys = { command = ['echo', 's3cr3t'] }", f"serve.keys: {NAMED}"),
+        ("keys.activity-core = 's3cr3t'", f"serve.keys.activity-core: {FORMS}"),
+        ("keys.env = { value = 's3cr3t' }", f"serve.keys.env: {FORMS}"),
+        ("keys.activity.core = { env = 'A' }", f"serve.keys.activity: {FORMS}; a name with a dot in it must stand in"),
+        ("keys.'a b' = { env = 'A' }", 'serve.keys."a b": a secret\'s name has 1 to 50 of A-Z a-z 0-9 . _ -'),
+        ("keys.'' = { env = 'A' }", 'serve.keys."": a secret\'s name has 1 to 50 of'),
+        (f"keys.{'x' * 51} = {{ env = 'A' }}", f"serve.keys.{'x' * 51}: a secret's name has 1 to 50 of"),
+    ],
+)
+def test_a_key_of_the_server_that_is_not_named_is_told_the_right_form_and_not_repeated(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    [problem] = problems(tmp_path, f"[serve]\n{text}\n")
+    assert problem.startswith(expected)
+    assert "s3cr3t" not in problem
+
+
+def test_each_key_of_the_server_that_is_wrong_is_reported_with_the_others(tmp_path: Path) -> None:
+    found = problems(tmp_path, "[serve.keys]\na = 's3cr3t'\nb = { env = 'B' }\nc = 7\n[sync]\nmax_attempts = 0\n")
+    assert [line.partition(": ")[0] for line in found] == ["sync.max_attempts", "serve.keys.a", "serve.keys.c"]
+
+
+def test_a_name_of_fifty_characters_is_taken_for_a_key_of_the_server(tmp_path: Path) -> None:
+    name = "aZ0._-".ljust(50, "x")
+    assert list(loaded(tmp_path, f"[serve.keys]\n'{name}' = {{ env = 'A' }}\n").serve.keys) == [name]
+
+
+def test_a_key_of_the_server_is_read_when_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = loaded(tmp_path, "[serve.keys]\nactivity-core = { env = 'SOME_KEY' }\n").serve.keys["activity-core"]
+    with pytest.raises(ConfigError, match=r"serve\.keys\.activity-core: the environment variable SOME_KEY is not set"):
+        secret.resolve()
+    monkeypatch.setenv("SOME_KEY", "s3cr3t")
+    assert secret.resolve() == "s3cr3t"
+
+
 @pytest.mark.parametrize("url", ["https://s3cr3t@git.example.org", "https://me:s3cr3t@git.example.org/x"])
 def test_credentials_in_an_address_are_an_error_that_does_not_repeat_them(tmp_path: Path, url: str) -> None:
     [problem] = problems(tmp_path, f"{GITEA}url = '{url}'\n")
@@ -116,7 +160,7 @@ def test_no_text_that_settings_give_of_themselves_shows_a_secret(
     monkeypatch.setenv("SOME_TOKEN", "s3cr3t")
     (tmp_path / "token").write_text("s3cr3t")
     for value in ('{ env = "SOME_TOKEN" }', '{ file = "token" }', '{ command = ["echo", "s3cr3t"] }'):
-        settings = loaded(tmp_path, f"{GITEA}token = {value}\n")
+        settings = loaded(tmp_path, f"{GITEA}token = {value}\n[serve.keys]\nmonitor = {value}\n")
         secret = settings.backends["work"].options["token"]
         assert secret.resolve() == "s3cr3t"
         shown = " ".join(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from issue_core import backends
-from issue_core.config import BackendSettings, BackendTypes, IngestSettings, SyncSettings, load
+from issue_core.config import BackendSettings, BackendTypes, IngestSettings, ServeSettings, SyncSettings, load
 from issue_core.config.keys import KEYS, Key, Kind
 from issue_core.config.showing import effective
 from issue_core.config.starter import STARTER, write_starter
@@ -26,13 +27,35 @@ def test_what_is_shown_can_be_a_configuration_file_that_says_the_same(tmp_path: 
         'default_backend = "work"\n'
         '[backends.work]\ntype = "gitea"\ntoken = { env = "X" }\nlookup_back = "1.5h"\naccounts = ["a\\"b"]\n'
         '[backends."git.example"]\ntype = "gitea"\nverify = false\nfields = { "a.b" = "ü" }\n'
-        '[routes]\n"z/*" = "local"\n"acme/*" = "work"\n',
+        '[routes]\n"z/*" = "local"\n"acme/*" = "work"\n'
+        '[serve]\nport = 0\ntls_cert = "c"\ntls_key = "k"\nhosts = ["x.example", "::1"]\nidle_timeout = 0.5\n'
+        '[serve.keys]\n"a.b" = { file = "k" }\nmonitor = { env = "X" }\nlast = { command = ["k"] }\n',
     )
     text = "\n".join(each.to_toml() for each in effective(settings))
     again = loaded(tmp_path, text, environ={})
     assert (again.ledger, again.routes, again.sync) == (settings.ledger, settings.routes, settings.sync)
+    assert again.serve == settings.serve
     assert again.backends == settings.backends
     assert tomllib.loads(text)["ledger"] == str(settings.ledger)
+
+
+def test_each_key_of_the_server_is_shown_as_its_place_with_its_origin(tmp_path: Path) -> None:
+    text = '[serve.keys]\nmonitor = { env = "X" }\n"a.b" = { command = ["pass", "s3cr3t"] }\n'
+    lines = [each.to_toml() for each in effective(loaded(tmp_path, text)) if each.key.startswith("serve.keys")]
+    assert lines == [
+        f'serve.keys.monitor = {{ env = "X" }}  # file {tmp_path / "config.toml"}',
+        f'serve.keys."a.b" = {{ command = ["pass", "…"] }}  # file {tmp_path / "config.toml"}',
+    ]
+
+
+def test_a_server_without_keys_and_certificate_is_shown_without_them(tmp_path: Path) -> None:
+    lines = [each.to_toml() for each in effective(loaded(tmp_path, "")) if each.key.startswith("serve.")]
+    assert lines[:4] == [
+        'serve.host = "127.0.0.1"  # default',
+        "serve.port = 8765  # default",
+        "serve.keys = {}  # default",
+        "# serve.tls_cert: not set",
+    ]
 
 
 def test_the_starter_file_says_what_holds_without_it(tmp_path: Path) -> None:
@@ -47,6 +70,8 @@ def test_the_starter_file_is_right_when_every_line_in_it_is_put_in_force(tmp_pat
     types = BackendTypes(backends.keys_of, backends.types)
     settings = load(config=file, ledger=None, environ={"ISSUE_CORE_LEDGER": "ledger.db"}, backends=types)
     assert (settings.sync, settings.ingest) == (SyncSettings(), IngestSettings())
+    assert replace(settings.serve, keys={}, tls_cert=None, tls_key=None, hosts=()) == ServeSettings()
+    assert str(settings.serve.keys["activity-core"]) == "the environment variable ACTIVITY_CORE_KEY"
     assert settings.default_backend == "local"
     set_ = {re.sub(r"^backends\.work\.", "backends.NAME.", key) for key in settings.origins}
     assert {key.name for key in KEYS} - set_ == set()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from issue_core.config import BackendSettings, IngestSettings, SyncSettings, config_place, load
+from issue_core.config import BackendSettings, IngestSettings, ServeSettings, SyncSettings, config_place, load
 from issue_core.config.keys import KEYS
 from issue_core.errors import ConfigError
 from tests.config.files import BACKENDS, GITEA, loaded, problems
@@ -30,7 +30,7 @@ def test_with_nothing_set_every_setting_is_at_its_default(home: Path) -> None:
     assert settings.ledger.name == "ledger.db"
     assert settings.backends == {"local": BackendSettings("local", "local")}
     assert (settings.default_backend, settings.routes, settings.file) == ("local", (), None)
-    assert (settings.sync, settings.ingest) == (SyncSettings(), IngestSettings())
+    assert (settings.sync, settings.ingest, settings.serve) == (SyncSettings(), IngestSettings(), ServeSettings())
     assert {settings.origins[key.name] for key in KEYS} == {"default"}
 
 
@@ -85,6 +85,13 @@ def test_each_setting_of_the_file_has_the_file_as_its_origin_and_no_other(tmp_pa
     assert settings.origins["sync.backoff"] == settings.origins["backends.work.settle"] == "default"
 
 
+def test_each_key_of_the_server_has_an_origin_of_its_own(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, '[serve.keys]\nmonitor = { env = "A" }\n"git.example" = { env = "B" }\n')
+    file = f"file {settings.file}"
+    assert settings.origins["serve.keys.monitor"] == settings.origins['serve.keys."git.example"'] == file
+    assert settings.origins["serve.port"] == settings.origins["serve.keys.other"] == "default"
+
+
 def test_a_relative_path_of_a_flag_starts_from_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,9 +103,16 @@ def test_a_relative_path_of_a_flag_starts_from_the_current_folder(
 
 
 def test_relative_paths_of_the_file_start_from_its_folder(tmp_path: Path) -> None:
-    settings = loaded(tmp_path, 'ledger = "my.db"\n[backends.local]\npath = "issues"\n', environ={})
+    settings = loaded(
+        tmp_path,
+        'ledger = "my.db"\n[backends.local]\npath = "issues"\n'
+        '[serve]\ntls_cert = "chain.pem"\ntls_key = "/key.pem"\nkeys.monitor = { file = "monitor.key" }\n',
+        environ={},
+    )
     assert settings.ledger == tmp_path / "my.db"
     assert settings.backends["local"].options["path"] == tmp_path / "issues"
+    assert (settings.serve.tls_cert, settings.serve.tls_key) == (tmp_path / "chain.pem", Path("/key.pem"))
+    assert settings.serve.keys["monitor"].place == (str(tmp_path / "monitor.key"),)
 
 
 def test_a_tilde_is_the_home_folder_in_every_source(home: Path) -> None:

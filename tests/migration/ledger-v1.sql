@@ -9,7 +9,17 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'issue-core','v1','2026-11-24 08:16:22.339564+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'issue-core','v1','2026-11-24 12:32:43.750304+00:00');
+CREATE TABLE attempt_counts (
+        backend TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        n       INTEGER NOT NULL,
+        PRIMARY KEY (backend, outcome)
+    ) WITHOUT ROWID
+    ;
+INSERT INTO "attempt_counts" VALUES('work','',3);
+INSERT INTO "attempt_counts" VALUES('work','created',1);
+INSERT INTO "attempt_counts" VALUES('work','unknown',1);
 CREATE TABLE attempts (
         id         INTEGER PRIMARY KEY,
         seq        INTEGER NOT NULL REFERENCES tasks (seq),
@@ -27,6 +37,9 @@ CREATE TABLE attempts (
         error      TEXT,
         run        TEXT NOT NULL
     );
+INSERT INTO "attempts" VALUES(1,5,'work','https://git.example.org','acme/web','bot','2026-03-02T10:01:00.000Z','first boot',140060.0,140120.0,0,'created','2026-03-02T10:01:00.000Z',NULL,'recorded');
+INSERT INTO "attempts" VALUES(2,6,'work','https://git.example.org','acme/web','bot','2026-03-02T10:01:00.000Z','first boot',140060.0,140120.0,0,'unknown','2026-03-02T10:01:00.000Z','the connection broke','recorded');
+INSERT INTO "attempts" VALUES(3,7,'work','https://git.example.org','acme/web','bot','2026-03-02T10:01:00.000Z','first boot',140060.0,140120.0,0,NULL,NULL,NULL,'recorded');
 CREATE TABLE blocks (
         block    INTEGER PRIMARY KEY,
         first_at TEXT NOT NULL,
@@ -69,12 +82,18 @@ INSERT INTO "history" VALUES(2,1,'2026-03-02T10:01:00.000Z','failed','{"code": "
 INSERT INTO "history" VALUES(3,1,'2026-03-02T10:00:00.000Z','conflict','{"reject_id": 1, "fields": ["title", "triggering_event_id"]}','recorded');
 INSERT INTO "history" VALUES(3,2,'2026-03-02T10:01:00.000Z','failed','{"code": "refused", "error": "422: no"}','recorded');
 INSERT INTO "history" VALUES(3,3,'2026-03-02T10:01:00.000Z','retry','{"was": "failed"}','recorded');
+INSERT INTO "history" VALUES(5,1,'2026-03-02T10:01:00.000Z','attempt','{"attempt": 1, "backend": "work", "project": "acme/web"}','recorded');
+INSERT INTO "history" VALUES(5,2,'2026-03-02T10:01:00.000Z','synced','{"attempt": 1, "backend": "work", "id": "42", "url": "https://git.example.org/acme/web/issues/42", "project": "acme/web"}','recorded');
+INSERT INTO "history" VALUES(6,1,'2026-03-02T10:01:00.000Z','attempt','{"attempt": 2, "backend": "work", "project": "acme/web"}','recorded');
+INSERT INTO "history" VALUES(6,2,'2026-03-02T10:01:00.000Z','doubt','{"attempt": 2, "error": "the connection broke"}','recorded');
+INSERT INTO "history" VALUES(7,1,'2026-03-02T10:01:00.000Z','attempt','{"attempt": 3, "backend": "work", "project": "acme/web"}','recorded');
 CREATE TABLE leases (
         seq        INTEGER PRIMARY KEY REFERENCES tasks (seq),
         owner      TEXT NOT NULL,
         attempt_id INTEGER REFERENCES attempts (id),
         until      REAL NOT NULL
     );
+INSERT INTO "leases" VALUES(7,'worker',3,140180.0);
 CREATE TABLE limits (
         backend        TEXT PRIMARY KEY,
         next_free_at   TEXT,
@@ -145,10 +164,11 @@ CREATE TABLE tallies (
     ;
 INSERT INTO "tallies" VALUES('failed','','acme/web',1);
 INSERT INTO "tallies" VALUES('failed','','notes',0);
-INSERT INTO "tallies" VALUES('pending','','acme/web',7);
+INSERT INTO "tallies" VALUES('pending','','acme/web',4);
 INSERT INTO "tallies" VALUES('pending','','notes',1);
+INSERT INTO "tallies" VALUES('pending','work','acme/web',2);
 INSERT INTO "tallies" VALUES('synced','','acme/web',0);
-INSERT INTO "tallies" VALUES('synced','work','acme/web',1);
+INSERT INTO "tallies" VALUES('synced','work','acme/web',2);
 CREATE TABLE tasks (
         seq                    INTEGER PRIMARY KEY,
         event_id               TEXT NOT NULL UNIQUE,
@@ -188,15 +208,15 @@ INSERT INTO "tasks" VALUES(2,'bf5dd1e0-2246-59aa-a13f-a7b7748cfdcc','failed',X'4
 ');
 INSERT INTO "tasks" VALUES(3,'86bac0c7-49e9-567e-9a64-8da9e82b67a9','pending',X'D0841F96A3A5E6FAE36D1AFAF6C640E896BBE6D21045F1CBC785C8721432D831','Disk is nearly full','notes','medium','[]',NULL,NULL,'rule','rule-2','a-7','cli',NULL,'recorded',NULL,'2026-03-01T09:00:00.000Z','2026-03-02T10:01:00.000Z',NULL,0,NULL,NULL,'422: no',NULL,NULL,NULL,NULL,'{"team":{"on_call":[1,2.5,null,1180591620717411303424]}}','');
 INSERT INTO "tasks" VALUES(4,'89349519-5bfd-58d9-bde2-d3ffad8e4616','pending',X'BE795DFBC5B44703BB0273EFB1C141906B987822AC164FFF5B511ED1A1C994BC','Disk is nearly full','acme/web','medium','[]',NULL,NULL,'rule','rule-0',NULL,'cli',NULL,'recorded',NULL,'2026-03-01T09:00:00.000Z',NULL,NULL,0,'2026-03-02T10:06:00.000Z',NULL,NULL,NULL,NULL,NULL,NULL,NULL,'');
-INSERT INTO "tasks" VALUES(5,'33a9f96f-5aac-5f77-a948-20ac89b6789c','pending',X'3BF8A9BFF01096DE99B770E4A33F71A44B22E672C149AF9CAEE15BB3D0031419','Disk is nearly full','acme/web','medium','[]',NULL,NULL,'rule','rule-1',NULL,'cli',NULL,'recorded',NULL,'2026-03-01T09:00:00.000Z',NULL,NULL,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'');
-INSERT INTO "tasks" VALUES(6,'a9a9b54e-1abb-52b2-b562-3dbcb3b3e9a8','pending',X'BA841037A4BB7AFC869FBBCFD478CD545E0798D12B3EC9DA9807576E3E07D695','Disk is nearly full','acme/web','medium','[]',NULL,NULL,'rule','rule-2',NULL,'cli',NULL,'recorded',NULL,'2026-03-01T09:00:00.000Z',NULL,NULL,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'');
-INSERT INTO "tasks" VALUES(7,'6ee1f2c8-17e8-555e-91b5-34948ef3f69a','pending',X'E411236B26A46E0CC847A1EAD412078E26C78117D53A9411DEC5DE9587CABAB6','Disk is nearly full','acme/web','medium','[]',NULL,NULL,'rule','rule-0',NULL,'cli',NULL,'recorded',NULL,'2026-03-01T09:00:00.000Z',NULL,NULL,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'');
+INSERT INTO "tasks" VALUES(5,'33a9f96f-5aac-5f77-a948-20ac89b6789c','synced',X'3BF8A9BFF01096DE99B770E4A33F71A44B22E672C149AF9CAEE15BB3D0031419','Disk is nearly full','acme/web','medium','[]',NULL,NULL,'rule','rule-1',NULL,'cli',NULL,'recorded',NULL,'2026-03-01T09:00:00.000Z','2026-03-02T10:01:00.000Z','work',1,NULL,NULL,NULL,'42','https://git.example.org/acme/web/issues/42','acme/web','2026-03-02T10:01:00.000Z',NULL,'');
+INSERT INTO "tasks" VALUES(6,'a9a9b54e-1abb-52b2-b562-3dbcb3b3e9a8','pending',X'BA841037A4BB7AFC869FBBCFD478CD545E0798D12B3EC9DA9807576E3E07D695','Disk is nearly full','acme/web','medium','[]',NULL,NULL,'rule','rule-2',NULL,'cli',NULL,'recorded',NULL,'2026-03-01T09:00:00.000Z','2026-03-02T10:01:00.000Z','work',0,NULL,'2026-03-02T10:01:00.000Z','the connection broke',NULL,NULL,NULL,NULL,NULL,'');
+INSERT INTO "tasks" VALUES(7,'6ee1f2c8-17e8-555e-91b5-34948ef3f69a','pending',X'E411236B26A46E0CC847A1EAD412078E26C78117D53A9411DEC5DE9587CABAB6','Disk is nearly full','acme/web','medium','[]',NULL,NULL,'rule','rule-0',NULL,'cli',NULL,'recorded',NULL,'2026-03-01T09:00:00.000Z','2026-03-02T10:01:00.000Z','work',0,NULL,'2026-03-02T10:01:00.000Z',NULL,NULL,NULL,NULL,NULL,NULL,'');
 INSERT INTO "tasks" VALUES(8,'f4dc637a-d978-5f7c-b5d9-ac72b926a4b7','pending',X'7B5F0A83BDBB10FAD86665A286C1E31A0FC1C3796E21AB3AB131261F32F57AC9','Disk is nearly full','acme/web','medium','[]',NULL,NULL,'rule','rule-1',NULL,'cli',NULL,'recorded',NULL,'2026-03-01T09:00:00.000Z',NULL,NULL,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'');
 INSERT INTO "tasks" VALUES(9,'3cb722c0-81e7-5990-ba88-448f28663c76','pending',X'AF3F5693BC056591D8DB1BBA85624D6FEEDFE8E2A668A04D86BE59F88B1F4FAF','Disk is nearly full','acme/web','medium','[]',NULL,NULL,'rule','disk-watch',NULL,'nats','{"stream":"ACT_TASKS","sequence":7}','recorded',NULL,'2026-03-02T10:00:00.000Z',NULL,NULL,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'');
 INSERT INTO "tasks" VALUES(10,'8d26fb6e-2df5-5947-9c19-e3eb1ac05f77','pending',X'CF95DD3CA9BED9AC6A66BA37FF0619B003D11E8DFB170565D1FA5211C121022C','a second task','acme/web','medium','[]',NULL,NULL,'rule','rule-0',NULL,'cli',NULL,'recorded',NULL,'2026-03-02T10:00:00.000Z',NULL,NULL,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,'');
 CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
     ON "_sqlite_migrations" ("migration_set", "name");
-CREATE INDEX tasks_in_doubt ON tasks (backend) WHERE in_doubt_since IS NOT NULL;
+CREATE INDEX tasks_in_doubt ON tasks (backend, in_doubt_since) WHERE in_doubt_since IS NOT NULL;
 CREATE INDEX rejects_by_state ON rejects (state);
 CREATE INDEX attempts_of_task ON attempts (seq);
 CREATE INDEX attempts_by_backend ON attempts (backend, started_at);
@@ -207,6 +227,15 @@ CREATE TRIGGER tally_moves AFTER UPDATE OF state, backend ON tasks
         WHERE state = old.state AND backend = coalesce(old.backend, '') AND target_repo = old.target_repo;
         INSERT INTO tallies VALUES (new.state, coalesce(new.backend, ''), new.target_repo, 1)
         ON CONFLICT DO UPDATE SET n = n + 1;
+    END;
+CREATE TRIGGER attempt_begun AFTER INSERT ON attempts
+    BEGIN
+        INSERT INTO attempt_counts VALUES (new.backend, '', 1) ON CONFLICT DO UPDATE SET n = n + 1;
+    END;
+CREATE TRIGGER attempt_ended AFTER UPDATE OF outcome ON attempts
+    WHEN new.outcome IS NOT old.outcome AND new.outcome <> '' AND coalesce(old.outcome, 'unknown') = 'unknown'
+    BEGIN
+        INSERT INTO attempt_counts VALUES (new.backend, new.outcome, 1) ON CONFLICT DO UPDATE SET n = n + 1;
     END;
 CREATE TRIGGER history_is_kept BEFORE DELETE ON history
     BEGIN SELECT raise(ABORT, 'the history is append-only'); END;

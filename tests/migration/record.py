@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from issue_core.ingestion import ingest, replay
-from issue_core.ledger import Ledger, history, outbox, outcomes, queries, rejects, schema
+from issue_core.ledger import Ledger, history, metrics, outbox, outcomes, queries, rejects, schema
 from issue_core.task import Document, Oversize, Place, to_text
 from tests.support.clock import MovedClock
 from tests.support.specs import a_spec, an_event_id, written
@@ -76,6 +76,24 @@ def _sync_some(ledger: Ledger, clock: MovedClock) -> None:
         later = clock.now() + timedelta(minutes=5)
         tx.connection.execute("UPDATE tasks SET next_attempt_at = ? WHERE seq = 4", (to_text(later),))
         rejects.close(tx, 2, "dropped")
+    _attempt_some(ledger, clock)
+
+
+def _attempt_some(ledger: Ledger, clock: MovedClock) -> None:
+    where = outbox.Where("work", "https://git.example.org", "acme/web", "bot")
+    began: dict[str, Any] = {
+        "owner": "worker",
+        "times": outbox.Times(30.0, 30.0, 120.0),
+        "running": clock.running(),
+        "boot": clock.boot(),
+    }
+    issue = {"id": "42", "url": "https://git.example.org/acme/web/issues/42", "project": "acme/web"}
+    with ledger.write() as tx:
+        made, lost, _under_way = (outbox.begin(tx, seq, where, **began) for seq in (5, 6, 7))
+        assert made is not None
+        assert lost is not None
+        outcomes.succeed(tx, made, issue=issue, notes=(), adopted=False)
+        outcomes.leave_in_doubt(tx, lost, "the connection broke")
 
 
 def as_sql(path: Path) -> str:
@@ -104,6 +122,7 @@ def reading(path: Path) -> dict[str, Any]:
             "history": [[entry.to_json() for entry in history.of_task(connection, task.seq)] for task in tasks],
             "rejects": [reject.to_json() | {"raw": reject.text} for reject in kept],
             "counts": queries.counts(connection)._asdict(),
+            "attempts": [[*which, n] for which, n in metrics.attempts(connection).items()],
         }
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain

@@ -1,0 +1,193 @@
+"""``issue serve``: TaskSpecs over HTTP."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from issue_core.cli.group import examples, new_app
+from issue_core.cli.options import ConfigOption, LedgerOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import FrameType
+
+    from issue_core.config import Settings
+    from issue_core.transports.http.access_log import Entry
+
+KEY_VARIABLE = "ISSUE_CORE_API_KEY"
+
+_SHORT_KEY = 16  # characters; a shorter one can be guessed
+
+app = new_app()
+
+
+@app.command(
+    epilog=examples(
+        "ISSUE_CORE_API_KEY=$(pass show issue-core) issue serve",
+        "issue serve --no-auth --sync",
+        "issue serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem",
+    )
+)
+def serve(
+    host: Annotated[str | None, typer.Option("--host", help="Listen on this address. Default: 127.0.0.1.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65535, help="Listen on this port; 0: any that is free. Default: 8765."),
+    ] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Ask nobody for a key; only on a loopback address.")
+    ] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Also make issues, whenever something is due: no cron is needed.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse fields that a TaskSpec does not have.")] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate with its chain, PEM.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key, PEM.")] = None,
+    log_format: Annotated[
+        str, typer.Option("--log-format", help="The access log on standard error: text, json, or none.")
+    ] = "text",
+    ledger: LedgerOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Take TaskSpecs over HTTP: POST /issues answers when they are on the disk.
+
+    Whoever asks needs a key: the value of ISSUE_CORE_API_KEY, or one of [serve.keys] in the configuration, sent as
+    Authorization: Bearer KEY or X-API-Key: KEY. GET /openapi.json describes all of it.
+
+    SIGTERM and Ctrl-C end it when what has come is answered.
+    """
+    from issue_core.cli import context, output
+    from issue_core.errors import UsageError
+    from issue_core.ledger import Ledger
+    from issue_core.transports.http.service import Choices, Service
+
+    settings = _settings(context.settings(config, ledger), host, port, tls_cert, tls_key)
+    secrets = _secrets(settings, no_auth=no_auth)
+    if log_format not in ("text", "json", "none"):
+        raise UsageError(f"--log-format is text, json or none, not {log_format!r}")
+    gc.enable()  # this one lives long
+    store = Ledger(settings.ledger, busy_timeout=settings.serve.busy_timeout)
+    choices = Choices(secrets, strict=strict, sync=sync, log=_log(log_format), say=output.message)
+    with _stopped() as stop:
+        service = Service(store, settings, choices)
+        try:
+            _greet(settings, service.url, secrets, is_tls=settings.serve.tls_cert is not None)
+            answered = service.run(stop.event)
+        finally:
+            service.close()
+    if not answered:
+        output.message("some requests were not answered in time; what was not answered was not promised")
+    if stop.interrupted:
+        raise typer.Exit(130)
+
+
+def _settings(
+    settings: Settings, host: str | None, port: int | None, tls_cert: Path | None, tls_key: Path | None
+) -> Settings:
+    """The settings with what the options say in place of the file's."""
+    from issue_core.errors import UsageError
+
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("--tls-cert and --tls-key go together")
+    serve = settings.serve
+    serve = replace(
+        serve,
+        host=host or serve.host,
+        port=serve.port if port is None else port,
+        tls_cert=tls_cert or serve.tls_cert,
+        tls_key=tls_key or serve.tls_key,
+    )
+    return replace(settings, serve=serve)
+
+
+def _secrets(settings: Settings, *, no_auth: bool) -> Mapping[str, str] | None:
+    """The keys by name; None where nobody is asked for one."""
+    import os
+
+    from issue_core.cli import output
+    from issue_core.errors import UsageError
+    from issue_core.transports.http.service import is_loopback
+
+    if no_auth:
+        if not is_loopback(settings.serve.host):
+            raise UsageError(
+                f"--no-auth is for a loopback address, and {settings.serve.host} is none",
+                hint="Without a key everybody who reaches it could make tasks. Set ISSUE_CORE_API_KEY.",
+            )
+        return None
+    secrets = {name: secret.resolve() for name, secret in settings.serve.keys.items()}
+    if value := os.environ.get(KEY_VARIABLE, "").strip():
+        secrets[KEY_VARIABLE] = value
+    if not secrets:
+        raise UsageError(
+            "there is no key: everybody who reaches this server could make tasks",
+            hint=f"Set {KEY_VARIABLE}, or name keys in [serve.keys] of the configuration; on this machine, --no-auth",
+        )
+    for name, value in secrets.items():
+        if len(value) < _SHORT_KEY:
+            output.message(f"warning: the key {name} has only {len(value)} characters, and could be guessed")
+    return secrets
+
+
+def _greet(settings: Settings, url: str, secrets: Mapping[str, str] | None, *, is_tls: bool) -> None:
+    from issue_core.cli import output
+    from issue_core.transports.http.service import is_loopback
+
+    if not is_loopback(settings.serve.host) and not is_tls:
+        output.message(
+            "warning: keys and tasks go over the network in the clear; give it --tls-cert and --tls-key, or put it "
+            "behind a proxy that has TLS"
+        )
+    keys = "no key needed" if secrets is None else f"keys: {', '.join(secrets)}"
+    output.message(f"serving {settings.ledger} at {url} ({keys})")
+
+
+def _log(log_format: str) -> Callable[[Entry], None]:
+    from issue_core.cli import output
+    from issue_core.transports.http import access_log
+
+    if log_format == "none":
+        return lambda _: None
+    render = access_log.as_text if log_format == "text" else access_log.as_json
+    return lambda entry: output.message(render(entry))
+
+
+class _Stop:
+    """Set by SIGTERM and SIGINT; the second SIGINT ends the process as it always does."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self.event = threading.Event()
+        self.interrupted = False
+
+    def __enter__(self) -> _Stop:
+        import signal
+
+        self._before = {number: signal.signal(number, self._told) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _told(self, number: int, _: FrameType | None) -> None:
+        import signal
+
+        if number == signal.SIGINT:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.event.set()
+
+
+def _stopped() -> _Stop:
+    return _Stop()

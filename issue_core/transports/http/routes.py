@@ -1,0 +1,201 @@
+"""Which path answers what, for whom: the one table behind the server, its description and its 405s."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from issue_core.errors import LedgerBusy, LedgerError
+from issue_core.group_commit import GroupCommit
+from issue_core.ledger import Ledger
+from issue_core.transports import metrics
+from issue_core.transports.http import intake, openapi, reading
+from issue_core.transports.http.answers import Answer, HttpError, encoded, problem
+from issue_core.transports.http.keys import Keys
+from issue_core.transports.http.readers import Readers
+from issue_core.transports.http.wire import Request
+
+OPEN = ("/healthz", "/readyz")
+"""What answers without a key: whoever watches over the process has none."""
+
+BUSY_AGAIN, FULL_AGAIN = 5, 60
+"""Seconds after which to try again, where the ledger is busy and where it cannot be written."""
+
+ROOM_NEEDED = 16 * 1024 * 1024
+"""Bytes that must be free on the ledger's disk for it to count as ready."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+_READY_FOR = 1.0  # seconds that an answer of /readyz holds: whoever has no key costs no more than that
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+Body = Callable[[], Iterator[bytes]]
+
+
+class Asked(NamedTuple):
+    """What a handler may need: the request, how to read its body, the name of the key that came with it, and the
+    rest of the path."""
+
+    request: Request
+    body: Body
+    key: str | None
+    rest: str
+
+
+@dataclass(slots=True)
+class Application:
+    """What answers requests. ``keys`` is None where nobody needs one; ``hosts`` are the names that a Host header may
+    have, None: any. ``created`` is called when a task was stored."""
+
+    group: GroupCommit
+    readers: Readers
+    probe: Ledger
+    keys: Keys | None
+    hosts: Collection[str] | None
+    durations: metrics.Durations
+    created: Callable[[], None]
+    _ready: tuple[float, HttpError | None] = (0.0, None)
+    _probing: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, request: Request, body: Body) -> Answer:
+        """The answer to one request."""
+        route, rest = _route_of(request.path)
+        key = None
+        try:
+            if self.keys is not None and route not in OPEN:
+                key = self.keys.holder(request)
+            self._require_host(request)
+            answer = self._routed(route, Asked(request, body, key, rest))
+        except HttpError as error:
+            answer = error.answer()
+        except LedgerError as error:
+            answer = _unavailable(error)
+        except OSError as error:
+            answer = _retry_later(f"no room for the body: {error.strerror}", FULL_AGAIN)
+        answer.route = route or "none"
+        if key:
+            answer.told = {"key": key, **answer.told}
+        return answer
+
+    def _require_host(self, request: Request) -> None:
+        """Refuse a name that is not ours, with which a page in a browser may have been led here (DNS rebinding)."""
+        if self.hosts is not None and request.host is not None and request.host not in self.hosts:
+            raise HttpError(421, f"this server is not {request.host!r}: name it in hosts in the section [serve]")
+
+    def _routed(self, route: str | None, asked: Asked) -> Answer:
+        method = asked.request.method
+        if asked.request.target == "*" and method == "OPTIONS":
+            return _allowed(("GET", "HEAD", "OPTIONS", "POST"))
+        if route is None:
+            raise HttpError(404, f"there is nothing at {asked.request.path}")
+        handlers = ROUTES[route]
+        if method == "OPTIONS":
+            return _allowed(methods_of(route))
+        handler = handlers.get("GET" if method == "HEAD" else method)
+        if handler is None:
+            allowed = ", ".join(methods_of(route))
+            raise HttpError(405, f"{method} is not for {route}; there is: {allowed}", headers={"Allow": allowed})
+        expectation = asked.request.headers.get("expect", "100-continue").lower()
+        if expectation != "100-continue":
+            raise HttpError(417, "the one expectation that can be met is 100-continue")
+        return handler(self, asked)
+
+    def post(self, asked: Asked) -> Answer:
+        """Take what was posted."""
+        answer = intake.take(self.group, asked.request, asked.body, asked.key)
+        if answer.told.get("outcome") == "created" or answer.told.get("created"):
+            self.created()
+        return answer
+
+    def task(self, asked: Asked) -> Answer:
+        """One task."""
+        _no_query(asked.request)
+        with self.readers.one() as ledger:
+            return reading.one_task(ledger, asked.rest)
+
+    def tasks(self, asked: Asked) -> Answer:
+        """A page of tasks."""
+        with self.readers.one() as ledger:
+            return reading.page_of_tasks(ledger, asked.request.query)
+
+    def alive(self, _: Asked) -> Answer:
+        """That this process answers."""
+        return Answer(200, encoded({"status": "alive"}))
+
+    def ready(self, _: Asked) -> Answer:
+        """Whether the ledger can be written now, and has room."""
+        with self._probing:
+            until, wrong = self._ready
+            if time.monotonic() >= until:
+                wrong = self._not_ready()
+                self._ready = (time.monotonic() + _READY_FOR, wrong)
+        return wrong.answer() if wrong else Answer(200, encoded({"status": "ready"}))
+
+    def _not_ready(self) -> HttpError | None:
+        again = {"Retry-After": str(BUSY_AGAIN)}
+        try:
+            with self.probe.write():
+                pass
+        except LedgerError as error:
+            return HttpError(503, f"the ledger cannot be written: {type(error).code}", headers=again)
+        if shutil.disk_usage(self.probe.path.parent).free < ROOM_NEEDED:
+            return HttpError(503, "the ledger's disk is full", headers=again)
+        return None
+
+    def measured(self, _: Asked) -> Answer:
+        """The metrics, as Prometheus reads them."""
+        with self.readers.one() as ledger:
+            return Answer(200, metrics.text(ledger, self.durations).encode(), _METRICS)
+
+    def described(self, _: Asked) -> Answer:
+        """The description of all this."""
+        return Answer(200, openapi.document())
+
+
+ROUTES: Mapping[str, Mapping[str, Callable[[Application, Asked], Answer]]] = {
+    "/issues": {"GET": Application.tasks, "POST": Application.post},
+    "/issues/{event_id}": {"GET": Application.task},
+    "/healthz": {"GET": Application.alive},
+    "/readyz": {"GET": Application.ready},
+    "/metrics": {"GET": Application.measured},
+    "/openapi.json": {"GET": Application.described},
+}
+"""What there is. HEAD goes with GET, and OPTIONS with everything."""
+
+
+def methods_of(route: str) -> list[str]:
+    """The methods of a route, as ``Allow`` lists them."""
+    own = ROUTES[route]
+    return sorted({*own, "OPTIONS", *(["HEAD"] if "GET" in own else [])})
+
+
+def _route_of(path: str) -> tuple[str | None, str]:
+    """The route of a path, and what stands in the place of its parameter."""
+    if path in ROUTES and "{" not in path:
+        return path, ""
+    if path == "/issues/":
+        return "/issues", ""
+    if path.startswith("/issues/") and "/" not in path[8:]:
+        return "/issues/{event_id}", path[8:]
+    return None, ""
+
+
+def _no_query(request: Request) -> None:
+    reading.parameters(request.query, {})
+
+
+def _allowed(methods: Collection[str]) -> Answer:
+    return Answer(204, media_type=None, headers={"Allow": ", ".join(methods)})
+
+
+def _unavailable(error: LedgerError) -> Answer:
+    """Nothing was promised: the same request may be sent again, and what was stored of it is a duplicate then."""
+    return _retry_later(error.message, BUSY_AGAIN if isinstance(error, LedgerBusy) else FULL_AGAIN)
+
+
+def _retry_later(detail: str, seconds: int) -> Answer:
+    return problem(503, f"{detail}; send it again later", headers={"Retry-After": str(seconds)})

@@ -1,0 +1,336 @@
+"""Connections: each has a thread of its own, there are only so many, and a slow one takes no other's place.
+
+When all places are taken, whoever waits longest for its client gives way: an idle connection, else the one whose
+request has been coming for the longest. A request that came whole is always answered.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import IO, Any, Literal
+
+from issue_core.transports.http import wire
+from issue_core.transports.http.access_log import Entry
+from issue_core.transports.http.answers import Answer, HttpError, problem
+from issue_core.transports.http.routes import Application
+
+SMALL = 64 * 1024
+"""Bytes of a body that nobody wanted which are read all the same, so that the connection can go on."""
+
+LINGER = 2.0
+"""Seconds in which a client that still sends is listened to, so that it gets to read the answer (RFC 9112 §9.6)."""
+
+_BACKLOG = 128
+_POLL = 0.1  # seconds after which a stop is noticed
+_PIECE = 64 * 1024
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+State = Literal["idle", "receiving", "working", "sending"]
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One connection: its socket, what it is at, since when (``time.monotonic``), and whether it must give way."""
+
+    socket: socket.socket
+    state: State = "idle"
+    since: float = field(default_factory=time.monotonic)
+    gives_way: bool = False
+
+    def hang_up(self, how: int) -> None:
+        """End one direction or both, from whatever thread; whoever waits on the socket hears of it."""
+        with suppress(OSError):  # the client may be faster
+            socket.socket.shutdown(self.socket, how)
+
+
+class Places:
+    """The connections there are, and who gives way when there are too many."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._empty = threading.Condition(self._lock)
+        self._taken: set[Place] = set()
+        self.closing = False
+
+    def take(self, connection: socket.socket) -> Place | None:
+        """A place for a new connection; None when all are taken by requests that are being answered."""
+        with self._lock:
+            while sum(not place.gives_way for place in self._taken) >= self._most:
+                if not self._make_room():
+                    return None
+            place = Place(connection)
+            self._taken.add(place)
+            return place
+
+    def make_room(self) -> bool:
+        """Have one connection give way; whether there was one that could."""
+        with self._lock:
+            return self._make_room()
+
+    def _make_room(self) -> bool:
+        for state in ("idle", "receiving", "sending"):
+            waiting = [place for place in self._taken if place.state == state and not place.gives_way]
+            if waiting:
+                slowest = min(waiting, key=lambda place: place.since)
+                slowest.gives_way = True
+                slowest.hang_up(socket.SHUT_RDWR)
+                return True
+        return False
+
+    def at(self, place: Place, state: State) -> None:
+        """Note what the connection is at from now on.
+
+        Raises:
+            Gone: it has to give way.
+        """
+        with self._lock:
+            if place.gives_way:
+                raise wire.Gone
+            place.state = state
+            place.since = time.monotonic()
+            if self.closing and state == "idle":
+                place.hang_up(socket.SHUT_RD)
+
+    def leave(self, place: Place) -> None:
+        """The connection has ended."""
+        with self._lock:
+            self._taken.discard(place)
+            if not self._taken:
+                self._empty.notify_all()
+
+    def close(self, grace: float) -> bool:
+        """Take nothing new, and wait for ``grace`` seconds until what came has been answered; whether it was."""
+        deadline = time.monotonic() + grace
+        with self._lock:
+            self.closing = True
+            for place in self._taken:
+                if place.state == "idle":
+                    # What has arrived already can still be read and answered; then comes the end.
+                    place.hang_up(socket.SHUT_RD)
+            while self._taken and (left := deadline - time.monotonic()) > 0:
+                self._empty.wait(left)
+            return not self._taken
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a connection is held to: times, the largest body in bytes, TLS, and who hears of each request."""
+
+    times: wire.Times
+    max_body: int
+    tls: ssl.SSLContext | None
+    log: Callable[[Entry], None]
+    complain: Callable[[str], None]
+
+
+class Server(ThreadingHTTPServer):
+    """The standard library's server, bounded.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = _BACKLOG
+
+    def __init__(
+        self, address: tuple[str, int], application: Application, rules: Rules, *, max_connections: int
+    ) -> None:
+        self.application = application
+        self.rules = rules
+        self.places = Places(max_connections)
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self.address_family = found[0][0]
+        super().__init__(found[0][4][:2], Handler)  # type: ignore[arg-type]
+
+    def server_bind(self) -> None:
+        """Bind, without the look into the DNS that the standard library takes for a name that nobody needs."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection. Where the process has no descriptor left, one that waits for its client gives way."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                self.places.make_room()
+                time.sleep(_POLL)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give the connection a place and a thread, or say that there is none."""
+        place = self.places.take(request)
+        if place is None:
+            self._turn_away(request)
+            return
+        thread = threading.Thread(target=self._serve, args=(place, client_address), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left
+            self.places.leave(place)
+            self._turn_away(request)
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        if self.rules.tls is None:
+            connection.setblocking(False)
+            with suppress(OSError):  # it might have to wait, and nobody waits for it
+                connection.send(_FULL)
+        self.shutdown_request(connection)
+
+    def _serve(self, place: Place, client_address: Any) -> None:
+        try:
+            with suppress(wire.Gone):  # clients come and go
+                Handler(place, client_address, self)
+        finally:
+            self.shutdown_request(place.socket)
+            self.places.leave(place)
+
+    def run(self) -> None:
+        """Take connections until :meth:`stop` is called from another thread."""
+        self.serve_forever(poll_interval=_POLL)
+
+    def stop(self, grace: float) -> bool:
+        """Take no more connections, and answer what has come, for at most ``grace`` seconds; whether all was."""
+        self.shutdown()
+        self.server_close()
+        return self.places.close(grace)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection: requests in, answers out, one after another."""
+
+    server: Server
+    place: Place
+
+    def __init__(self, place: Place, client_address: Any, server: Server) -> None:
+        self.place = place
+        super().__init__(place.socket, client_address, server)
+
+    def setup(self) -> None:
+        """Make the connection ready: TLS first, and no waiting for packets to fill (Nagle)."""
+        rules = self.server.rules
+        self.place.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        if rules.tls is not None:
+            self.place.socket.settimeout(rules.times.head)
+            try:
+                wrapped = rules.tls.wrap_socket(self.place.socket, server_side=True, do_handshake_on_connect=False)
+                self.place.socket = wrapped
+                wrapped.do_handshake()
+            except (OSError, ValueError):
+                raise wire.Gone from None
+        self.stream = wire.Stream(self.place.socket)
+        self.client = str(self.client_address[0])
+
+    def finish(self) -> None:
+        """Nothing is left to be flushed: each answer is written whole."""
+
+    def handle_one_request(self) -> None:
+        """Read one request and answer it; ``close_connection`` says whether another one may come."""
+        self.close_connection = True
+        places, place = self.server.places, self.place
+        places.at(place, "idle")
+        request: wire.Request | None = None
+        unread = _Unread()
+        try:
+            request = wire.read_head(self.stream, self.server.rules.times, lambda: places.at(place, "receiving"))
+        except HttpError as error:
+            answer, unread.state = error.answer(), "broken"
+        began = time.perf_counter()
+        if request is not None:
+            unread.state = "whole" if request.length == 0 else "unread"
+            if unread.state == "whole":
+                places.at(place, "working")
+            answer = self._answered(request, unread)
+            self._read_small(request, unread)
+        keep_alive = request is not None and request.keep_alive and unread.state == "whole" and not places.closing
+        places.at(place, "sending")
+        self._send(request, answer, keep_alive=keep_alive)
+        self._tell(request, answer, time.perf_counter() - began)
+        self.close_connection = not keep_alive
+        if unread.state != "whole":
+            self._linger()
+
+    def _answered(self, request: wire.Request, unread: _Unread) -> Answer:
+        def body() -> Iterator[bytes]:
+            unread.state = "broken"
+            yield from wire.body_of(self.stream, request, self.server.rules.times, self.server.rules.max_body)
+            unread.state = "whole"
+            self.server.places.at(self.place, "working")
+
+        try:
+            return self.server.application.answer(request, body)
+        except wire.Gone:
+            raise
+        except Exception:  # noqa: BLE001 - the end of a thread: the client gets an answer, and the log the trace
+            self.server.rules.complain(f"a fault of issue-core's own, please report it:\n{traceback.format_exc()}")
+            return problem(500, "a fault of issue-core's own; its log has the details")
+
+    def _read_small(self, request: wire.Request, unread: _Unread) -> None:
+        """Read a small body that nobody wanted: the next request comes behind it."""
+        if unread.state == "unread" and request.length and request.length <= SMALL and not request.expects_continue:
+            try:
+                for _ in wire.body_of(self.stream, request, self.server.rules.times, SMALL):
+                    pass
+            except HttpError:
+                return
+            unread.state = "whole"
+
+    def _send(self, request: wire.Request | None, answer: Answer, *, keep_alive: bool) -> None:
+        seconds = self.server.rules.times.body
+        head = answer.head(http_1_1=request is None or request.http_1_1, keep_alive=keep_alive)
+        is_head = request is not None and request.method == "HEAD"
+        if isinstance(answer.body, bytes):
+            self.stream.send(head if is_head else head + answer.body, seconds)
+            return
+        with answer.body as file:
+            self.stream.send(head, seconds)
+            if not is_head:
+                self._send_file(file, seconds)
+
+    def _send_file(self, file: IO[bytes], seconds: float) -> None:
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            self.stream.send(piece, seconds)
+
+    def _tell(self, request: wire.Request | None, answer: Answer, seconds: float) -> None:
+        method = request.method if request else "-"
+        self.server.application.durations.observe(_known(method), answer.route, answer.status, seconds)
+        target = request.target if request else "-"
+        self.server.rules.log(Entry(self.client, method, target, answer.status, answer.size(), seconds, answer.told))
+
+    def _linger(self) -> None:
+        """Let a client that still sends read the answer: closing at once would take it away from it."""
+        self.place.hang_up(socket.SHUT_WR)
+        deadline = time.monotonic() + LINGER
+        try:
+            while True:
+                self.stream.buffer.clear()
+                self.stream.fill(deadline)
+        except TimeoutError:
+            return
+
+
+@dataclass(slots=True)
+class _Unread:
+    """What is left of a request on the connection: all of its body, some of it (nobody knows), or nothing."""
+
+    state: Literal["unread", "broken", "whole"] = "unread"
+
+
+def _known(method: str) -> str:
+    """The method for the metrics: a client cannot make series as it likes."""
+    return method if method in ("GET", "HEAD", "POST", "OPTIONS") else "other"

@@ -1,0 +1,205 @@
+"""The real ``issue serve`` in a process of its own, and clients for it: an ordinary one, and one for raw bytes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from tests.support.cli import Issue
+
+KEY = "a-key-of-the-tests-0123456789"
+TIMEOUT = 60  # seconds that one answer may take on a busy machine
+
+
+class Answered(NamedTuple):
+    """One answer: its status, its headers with lower-case names, its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    def lines(self) -> list[Any]:
+        """The body as NDJSON."""
+        return [json.loads(line) for line in self.body.splitlines()]
+
+
+@dataclass(slots=True)
+class Serving:
+    """A server that runs: where it is, its process, and what it has written to standard error so far."""
+
+    process: subprocess.Popen[bytes]
+    url: str = ""
+    log: list[str] = field(default_factory=list)
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or 0
+
+    def listen(self) -> None:
+        """Collect standard error to its end."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            text = line.decode().rstrip("\n")
+            self.log.append(text)
+            if text.startswith("serving "):
+                self.url = text.partition(" at ")[2].partition(" (")[0]
+                self.ready.set()
+        self.ready.set()
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        key: str | None = KEY,
+    ) -> Answered:
+        """One request on a connection of its own; a body that is no bytes is sent as JSON."""
+        connection = http.client.HTTPConnection(*self.address, timeout=TIMEOUT)
+        try:
+            return ask(connection, method, target, body, headers, key=key)
+        finally:
+            connection.close()
+
+    def raw(self) -> Raw:
+        """A connection for raw bytes."""
+        return Raw(socket.create_connection(self.address, timeout=TIMEOUT))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Tell it to stop; its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(TIMEOUT)
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    method: str,
+    target: str,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    key: str | None = KEY,
+) -> Answered:
+    """One request on a connection that may be kept."""
+    given = {"Authorization": f"Bearer {key}"} if key else {}
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    connection.request(method, target, body, given | dict(headers or {}))
+    answer = connection.getresponse()
+    return Answered(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+
+@dataclass(slots=True)
+class Raw:
+    """A connection that sends what it is told to, and reads answers."""
+
+    socket: socket.socket
+    buffer: bytes = b""
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, *parts: str | bytes) -> Raw:
+        """Send it all."""
+        for part in parts:
+            self.socket.sendall(part.encode() if isinstance(part, str) else part)
+        return self
+
+    def answer(self, *, head_only: bool = False) -> Answered:
+        """The next answer, read strictly."""
+        while b"\r\n\r\n" not in self.buffer:
+            self._more()
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        version, status, _ = first.split(" ", 2)
+        assert version == "HTTP/1.1"
+        headers = dict(line.split(": ", 1) for line in lines)
+        lower = {name.lower(): value for name, value in headers.items()}
+        assert len(lower) == len(lines), "a header came twice"
+        length = 0 if head_only or status in ("100", "204") else int(lower["content-length"])
+        while len(self.buffer) < length:
+            self._more()
+        body, self.buffer = self.buffer[:length], self.buffer[length:]
+        return Answered(int(status), lower, body)
+
+    def ends(self) -> bool:
+        """Whether the server closes the connection, with nothing more in it."""
+        try:
+            return self.buffer == b"" and self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def _more(self) -> None:
+        data = self.socket.recv(65536)
+        assert data, f"the connection ended after {self.buffer!r}"
+        self.buffer += data
+
+
+def post(body: bytes, *headers: str, target: str = "/issues/", version: str = "HTTP/1.1") -> bytes:
+    """A request with this body, as bytes."""
+    lines = [
+        f"POST {target} {version}",
+        "Host: localhost",
+        f"X-API-Key: {KEY}",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@contextmanager
+def serving(
+    issue: Issue, *words: str, key: str | None = KEY, config: str = "", environment: Mapping[str, str] | None = None
+) -> Iterator[Serving]:
+    """The real command on a free port, until the block ends; ``config`` is its configuration file."""
+    given = issue.environment | dict(environment or {})
+    (issue.folder / "config.toml").write_text(config)
+    if key:
+        given["ISSUE_CORE_API_KEY"] = key
+    process = issue.start(
+        "serve", "--port", "0", *words, env=given, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    running = Serving(process)
+    listener = threading.Thread(target=running.listen)
+    listener.start()
+    try:
+        assert running.ready.wait(TIMEOUT)
+        assert running.url, "\n".join(running.log)
+        yield running
+    finally:
+        process.kill()
+        process.wait(TIMEOUT)
+        listener.join()
+        if process.stderr:
+            process.stderr.close()
+
+
+def descriptors(pid: int) -> int:
+    """How many file descriptors a process has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def threads(pid: int) -> int:
+    """How many threads a process has."""
+    return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
