@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from issue_core import taskspec
@@ -13,22 +13,24 @@ from issue_core.ingestion import ingest
 from issue_core.ledger import Ledger
 from issue_core.task import MAX_DOCUMENT, Accepted, Document, Receipt, Rejected, Transport
 
+Outcome = list[Receipt] | IssueCoreError
+"""What became of a call: its receipts, or why nothing of it was stored."""
+
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """One thread's documents, and what became of them."""
+    """Documents of one call, and who hears what became of them."""
 
     judged: list[Accepted | Rejected]
-    woken: threading.Event = field(default_factory=threading.Event)
-    receipts: list[Receipt] | None = None
-    error: IssueCoreError | None = None
+    done: Callable[[Outcome], None]
+    outcome: Outcome = field(default_factory=lambda: IssueCoreError("the commit that this was a part of was given up"))
 
 
 class GroupCommit:
     """One ledger that many threads ingest into.
 
-    A call that comes alone commits in its own thread, at once. Those that come meanwhile wait together; one of them
-    then commits for all, so that an ``fsync`` is paid once for however many there are.
+    A call that comes alone is committed in its own thread, at once. Those that come meanwhile wait together, and a
+    thread of this class then commits for all of them: an ``fsync`` is paid once for however many there are.
     """
 
     def __init__(
@@ -41,51 +43,82 @@ class GroupCommit:
         self._mutex = threading.Lock()
         self._waiting: deque[_Call] = deque()
         self._busy = False
+        self._closed = False
+        self._work = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._run, name="group commit", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread. Whoever calls has no call under way any more."""
+        self._closed = True
+        self._work.release()
+        self._thread.join()
 
     def ingest(self, documents: Iterable[Document]) -> list[Receipt]:
         """Store each document as :func:`issue_core.ingest` does; all of them are on the disk when this returns.
 
         Raises what ``ingest`` raises; then nothing of this call was stored.
         """
-        # Judged before the turn comes: while one thread waits for the disk, the others do this.
-        judge, most, strict = taskspec.judge, self.max_document, self._strict
-        call = _Call([judge(document, strict=strict, max_document=most) for document in documents])
-        with self._mutex:
-            self._waiting.append(call)
-            leads = not self._busy
-            self._busy = True
-        if not leads:
-            call.woken.wait()
-        if call.receipts is None and call.error is None:
-            self._lead()
-        if call.error is not None:
-            raise call.error
-        assert call.receipts is not None  # noqa: S101 - whoever led has set one of the two
-        return call.receipts
+        done = threading.Lock()
+        done.acquire()
+        outcomes: list[Outcome] = []
 
-    def _lead(self) -> None:
-        """Commit for all that wait, then hand on the lead to the first of those that came meanwhile."""
+        def note(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            done.release()
+
+        self.submit(documents, note)
+        done.acquire()
+        if isinstance(outcomes[0], IssueCoreError):
+            raise outcomes[0]
+        return outcomes[0]
+
+    def submit(self, documents: Iterable[Document], done: Callable[[Outcome], None]) -> None:
+        """:meth:`ingest`, without waiting: ``done`` hears the receipts or the error, in this thread or another one.
+
+        What it takes there the next commit waits for, so it must not wait for anything itself, nor raise.
+        """
+        # Judged before its turn comes: while one thread waits for the disk, the others do this.
+        judge, most, strict = taskspec.judge, self.max_document, self._strict
+        call = _Call([judge(document, strict=strict, max_document=most) for document in documents], done)
+        with self._mutex:
+            if self._busy:
+                self._waiting.append(call)
+                return
+            self._busy = True
+        try:
+            self._commit([call])
+        finally:
+            with self._mutex:
+                self._busy = bool(self._waiting)
+            if self._busy:
+                self._work.release()
+            call.done(call.outcome)
+
+    def _run(self) -> None:
+        """Commit for all that wait, again and again, until nobody waits."""
+        while True:
+            self._work.acquire()
+            if self._closed:
+                return
+            while group := self._next_group():
+                try:
+                    self._commit(group)
+                finally:
+                    for call in group:
+                        call.done(call.outcome)
+
+    def _next_group(self) -> list[_Call]:
         with self._mutex:
             group = list(self._waiting)
             self._waiting.clear()
-        try:
-            self._commit(group)
-        finally:
-            with self._mutex:
-                heir = self._waiting[0] if self._waiting else None
-                self._busy = heir is not None
-            for call in group:
-                if call.receipts is None and call.error is None:
-                    call.error = IssueCoreError("the commit that this was to be a part of was given up")
-                call.woken.set()
-            if heir:
-                heir.woken.set()
+            self._busy = bool(group)
+            return group
 
     def _commit(self, group: Sequence[_Call]) -> None:
+        judged = [item for call in group for item in call.judged]
         try:
-            receipts = iter(
-                ingest(self._ledger, [item for call in group for item in call.judged], transport=self._transport)
-            )
+            receipts = iter(ingest(self._ledger, judged, transport=self._transport))
         except IssueCoreError as error:
             if len(group) > 1 and not isinstance(error, LedgerBusy | LedgerFull):
                 # Something about one of them, such as a damaged row under its event ID: the others must not suffer.
@@ -93,7 +126,7 @@ class GroupCommit:
                     self._commit([call])
                 return
             for call in group:
-                call.error = error
+                call.outcome = error
         else:
             for call in group:
-                call.receipts = [next(receipts) for _ in call.judged]
+                call.outcome = [next(receipts) for _ in call.judged]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from issue_core.cli.group import examples, new_app
 from issue_core.cli.options import ConfigOption, LedgerOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
     from issue_core.config import Settings
@@ -74,8 +75,8 @@ def serve(
         raise UsageError(f"--log-format is text, json or none, not {log_format!r}")
     gc.enable()  # this one lives long
     store = Ledger(settings.ledger, busy_timeout=settings.serve.busy_timeout)
-    choices = Choices(secrets, strict=strict, sync=sync, log=_log(log_format), say=output.message)
-    with _stopped() as stop:
+    with _access_log(log_format) as log, _Stop() as stop:
+        choices = Choices(secrets, strict=strict, sync=sync, log=log, say=output.message)
         service = Service(store, settings, choices)
         try:
             _greet(settings, service.url, secrets, is_tls=settings.serve.tls_cert is not None)
@@ -149,14 +150,29 @@ def _greet(settings: Settings, url: str, secrets: Mapping[str, str] | None, *, i
     output.message(f"serving {settings.ledger} at {url} ({keys})")
 
 
-def _log(log_format: str) -> Callable[[Entry], None]:
-    from issue_core.cli import output
+@contextmanager
+def _access_log(log_format: str) -> Iterator[Callable[[Entry], None]]:
+    """What hears of each request until the block ends."""
+    import sys
+    from contextlib import suppress
+
     from issue_core.transports.http import access_log
 
     if log_format == "none":
-        return lambda _: None
-    render = access_log.as_text if log_format == "text" else access_log.as_json
-    return lambda entry: output.message(render(entry))
+        yield lambda _: None
+        return
+
+    def write(lines: str) -> None:
+        # Each line is visible ASCII, or escaped already. Where nobody can hear it, it is not said.
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{lines}\n")
+            sys.stderr.flush()
+
+    writer = access_log.Writer(access_log.as_text if log_format == "text" else access_log.as_json, write)
+    try:
+        yield writer
+    finally:
+        writer.close()
 
 
 class _Stop:
@@ -187,7 +203,3 @@ class _Stop:
             self.interrupted = True
             signal.signal(signal.SIGINT, signal.default_int_handler)
         self.event.set()
-
-
-def _stopped() -> _Stop:
-    return _Stop()

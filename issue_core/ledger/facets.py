@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from issue_core.ledger.rows import put
 from issue_core.task import Spec, TaskState
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def add(tx: Transaction, first_seq: int, state: TaskState, specs: Sequence[Spec]
     while start < len(specs):
         block = (first_seq + start) // BLOCK
         end = min((block + 1) * BLOCK - first_seq, len(specs))
-        tx.connection.execute(_ADD, ("state", state, block))
-        tx.connection.executemany(_ADD, _values(block, specs[start:end]))
+        put(tx.connection, _ADD, [("state", state, block), *_values(block, specs[start:end])])
         tx.connection.execute(_ADD_TIME, (block, tx.now, tx.now))
         start = end
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from issue_core.ledger import facets
+from issue_core.ledger.rows import put
 from issue_core.task import Accepted, TaskState, Transport
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _SEEN = """
 """
 
 _TALLY = """
-    INSERT INTO tallies (state, backend, target_repo, n) VALUES (:state, '', :repo, :n)
+    INSERT INTO tallies (state, backend, target_repo, n) VALUES (?, '', ?, ?)
     ON CONFLICT DO UPDATE SET n = n + excluded.n
 """
 
@@ -46,7 +47,7 @@ _SIGHT = """
 """
 
 _RECEIVED = """
-    INSERT INTO received (transport, outcome, n) VALUES (:transport, :outcome, :n)
+    INSERT INTO received (transport, outcome, n) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET n = n + excluded.n
 """
 
@@ -70,9 +71,10 @@ def store(tx: Transaction, accepted: Sequence[Accepted], transport: Transport) -
     if not accepted:
         return []
     connection = tx.connection
-    last = connection.execute(_LAST_SEQ).fetchone()[0]
     state: TaskState = "pending"
-    new = connection.executemany(_INSERT, _rows(tx, accepted, transport, state)).rowcount
+    new = put(connection, _INSERT, _rows(tx, accepted, transport, state))
+    # What this batch has stored are the newest rows: nobody else writes meanwhile, and no row is ever deleted.
+    last = connection.execute(_LAST_SEQ).fetchone()[0] - new
     if new == len(accepted):
         stored = [Stored(seq, state, item.digest, True) for seq, item in enumerate(accepted, last + 1)]
         created = [item.spec for item in accepted]
@@ -81,8 +83,8 @@ def store(tx: Transaction, accepted: Sequence[Accepted], transport: Transport) -
         created = [item.spec for item, found in zip(accepted, stored, strict=True) if found.created]
     if created:
         facets.add(tx, last + 1, state, created)
-        for repo, n in Counter(spec.target_repo for spec in created).items():
-            connection.execute(_TALLY, {"state": state, "repo": repo, "n": n})
+        by_repo = Counter(spec.target_repo for spec in created)
+        put(connection, _TALLY, ((state, repo, n) for repo, n in by_repo.items()))
     return stored
 
 
@@ -159,5 +161,4 @@ def renew_digest(tx: Transaction, seq: int, digest: bytes) -> None:
 
 def count_received(tx: Transaction, transport: Transport, outcomes: dict[str, int]) -> None:
     """Add to the number of receipts ever given, by transport and outcome."""
-    for outcome, n in outcomes.items():
-        tx.connection.execute(_RECEIVED, {"transport": transport, "outcome": outcome, "n": n})
+    put(tx.connection, _RECEIVED, ((transport, outcome, n) for outcome, n in outcomes.items()))

@@ -1,13 +1,20 @@
-"""One line a request: who, what, how it ended, how long it took. No body, no query, no secret."""
+"""One line a request: who, what, how it ended, how long it took. No body, no query, no secret.
+
+A line is written a moment after its request was answered, together with those of the same moment: whoever answers
+does not wait for the log.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from issue_core.task import to_text
+MOMENT = 0.05
+"""Seconds that a line waits for others."""
 
 _LONGEST_PATH = 200
 
@@ -26,10 +33,12 @@ class Entry(NamedTuple):
 
 def as_text(entry: Entry) -> str:
     """The entry as a person reads it."""
-    key = entry.told.get("key") or "-"
-    told = " ".join(f"{name}={value}" for name, value in entry.told.items() if name != "key" and value is not None)
-    line = f"{_now()} {entry.client} {key} {entry.method} {_path(entry)} {entry.status} {entry.size} {_ms(entry)}ms"
-    return f"{line} {told}" if told else line
+    client, method, _, status, size, _, told = entry
+    line = f"{_now()} {client} {told.get('key') or '-'} {method} {_path(entry)} {status} {size} {_ms(entry)}ms"
+    for name, value in told.items():
+        if value is not None and name != "key":
+            line += f" {name}={value}"
+    return line
 
 
 def as_json(entry: Entry) -> str:
@@ -47,8 +56,17 @@ def as_json(entry: Entry) -> str:
     return json.dumps(shown)
 
 
+_second_now = (0, "")
+
+
 def _now() -> str:
-    return to_text(datetime.now(UTC))
+    """The time as everywhere else (RFC 3339, UTC, milliseconds); its seconds are made once a second."""
+    global _second_now
+    now = time.time()
+    second = int(now)
+    if _second_now[0] != second:
+        _second_now = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+    return f"{_second_now[1]}.{int((now - second) * 1000):03}Z"
 
 
 def _path(entry: Entry) -> str:
@@ -59,3 +77,42 @@ def _path(entry: Entry) -> str:
 
 def _ms(entry: Entry) -> str:
     return f"{entry.seconds * 1000:.1f}"
+
+
+class Writer:
+    """Hands lines on to ``write``, those of :data:`MOMENT` together, from a thread of its own."""
+
+    def __init__(self, render: Callable[[Entry], str], write: Callable[[str], None]) -> None:
+        self._render = render
+        self._write = write
+        self._lines: deque[str] = deque()
+        self._news = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
+        self._thread.start()
+
+    def __call__(self, entry: Entry) -> None:
+        """Note an entry."""
+        first = not self._lines
+        self._lines.append(self._render(entry))
+        if first:
+            self._news.set()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._ended.set()
+        self._news.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._news.wait()
+            self._ended.wait(MOMENT)
+            self._news.clear()
+            self._hand_on()
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if lines:
+            self._write("\n".join(lines))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import IO, Any
+
+from pydantic_core import to_json
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -20,7 +21,8 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
     413: "Content Too Large",
     422: "Unprocessable Content",
 }
-_NO_BODY = (204, 304)
+_NO_BODY = (204,)
+_FIXED = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
 
 @dataclass(slots=True)
@@ -45,18 +47,16 @@ class Answer:
 
     def head(self, *, http_1_1: bool, keep_alive: bool) -> bytes:
         """The status line and the headers, up to the empty line."""
-        lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, '')}", f"Date: {_date()}", "Server: issue-core"]
+        text = f"HTTP/1.1 {self.status} {_PHRASES[self.status]}\r\n{_common()}"
         if self.status not in _NO_BODY:
-            if self.media_type:
-                lines.append(f"Content-Type: {self.media_type}")
-            lines.append(f"Content-Length: {self.size()}")
-        lines += ["Cache-Control: no-store", "X-Content-Type-Options: nosniff"]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+            text += f"Content-Type: {self.media_type}\r\nContent-Length: {self.size()}\r\n"
+        for name, value in self.headers.items():
+            text += f"{name}: {value}\r\n"
         if not keep_alive:
-            lines.append("Connection: close")
+            text += "Connection: close\r\n"
         elif not http_1_1:
-            lines.append("Connection: keep-alive")
-        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+            text += "Connection: keep-alive\r\n"
+        return f"{text}\r\n".encode("latin-1")
 
 
 class HttpError(Exception):
@@ -96,18 +96,17 @@ def problem(
 
 def encoded(value: object) -> bytes:
     """``value`` as JSON on one line, without the line's end."""
-    return _to_json(value).encode()
+    return to_json(value)
 
 
-_to_json = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
-
-_date_now = (0, "")
+_common_now = (0, "")
 
 
-def _date() -> str:
-    """The time as HTTP writes it (RFC 9110 §5.6.7), made once a second."""
-    global _date_now
+def _common() -> str:
+    """The headers that every answer has; the time in them (RFC 9110 §5.6.7) is made once a second."""
+    global _common_now
     now = int(time.time())
-    if _date_now[0] != now:
-        _date_now = (now, formatdate(now, usegmt=True))
-    return _date_now[1]
+    if _common_now[0] != now:
+        date = formatdate(now, usegmt=True)
+        _common_now = (now, f"Date: {date}\r\nServer: issue-core\r\n{_FIXED}")
+    return _common_now[1]

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
+from issue_core.errors import IssueCoreError
 from issue_core.group_commit import GroupCommit
 from issue_core.task import Document, Place, Receipt
 from issue_core.transports.http.answers import JSON, NDJSON, Answer, HttpError, encoded, problem
@@ -23,11 +24,24 @@ IN_MEMORY = 1024 * 1024
 
 _PIECE = 256 * 1024
 _SPACE = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
 _STATUS = {"created": 201, "duplicate": 200, "conflict": 409, "invalid": 422}
 
 
-def take(group: GroupCommit, request: Request, body: Callable[[], Iterator[bytes]], key: str | None) -> Answer:
+Done = Callable[[Answer | IssueCoreError], None]
+"""Who hears the answer, or why there is none, when it is there."""
+
+
+def take(
+    group: GroupCommit,
+    request: Request,
+    body: Callable[[], Iterator[bytes]],
+    key: str | None,
+    done: Done | None = None,
+) -> Answer | None:
     """Store what ``request`` brings, and answer with its receipts.
+
+    With ``done``, the answer to a single document comes that way, in whatever thread, and here None is given.
 
     Raises:
         HttpError: the body is of another type, too large, too slow or malformed; nothing of it was stored.
@@ -42,7 +56,7 @@ def take(group: GroupCommit, request: Request, body: Callable[[], Iterator[bytes
         raw = b"".join(body())
         if _begins(raw) == b"[":
             return _array(group, [raw], meta)
-        return _one(group, Document(raw.strip(_SPACE), meta=meta))
+        return _one(group, Document(raw.removeprefix(_BOM).strip(_SPACE), meta=meta), done)
     with SpooledTemporaryFile(max_size=IN_MEMORY) as spool:
         for piece in body():
             spool.write(piece)
@@ -51,7 +65,7 @@ def take(group: GroupCommit, request: Request, body: Callable[[], Iterator[bytes
         spool.seek(0)
         if _begins(spool.read(group.max_document)) == b"[":
             return _array(group, _pieces(spool), meta)
-        return _one(group, _whole(spool, group.max_document)._replace(meta=meta))
+        return _one(group, _whole(spool, group.max_document)._replace(meta=meta), None)
 
 
 def _media_type(request: Request) -> str:
@@ -70,7 +84,7 @@ def _media_type(request: Request) -> str:
 
 def _begins(raw: bytes) -> bytes:
     """The first byte that is no white space and no byte order mark."""
-    return raw.removeprefix(b"\xef\xbb\xbf").lstrip(_SPACE)[:1]
+    return raw.removeprefix(_BOM).lstrip(_SPACE)[:1]
 
 
 def _pieces(spool: IO[bytes]) -> Iterator[bytes]:
@@ -87,11 +101,20 @@ def _whole(spool: IO[bytes], limit: int) -> Document:
     return unit.document()
 
 
-def _one(group: GroupCommit, document: Document) -> Answer:
-    document = document._replace(raw=document.raw.removeprefix(b"\xef\xbb\xbf"))
+def _one(group: GroupCommit, document: Document, done: Done | None) -> Answer | None:
     if not document.raw:
         raise HttpError(400, "the body is empty: send a TaskSpec, an array of them, or NDJSON")
-    receipt = group.ingest([document])[0]
+    if done is None:
+        return _receipt(document, group.ingest([document])[0], group.max_document)
+    limit = group.max_document
+    group.submit(
+        [document],
+        lambda outcome: done(outcome if isinstance(outcome, IssueCoreError) else _receipt(document, outcome[0], limit)),
+    )
+    return None
+
+
+def _receipt(document: Document, receipt: Receipt, limit: int) -> Answer:
     told = {"outcome": receipt.outcome, "event_id": receipt.event_id}
     shown = receipt.to_json()
     location = {"Location": f"/issues/{receipt.event_id}"}
@@ -100,7 +123,7 @@ def _one(group: GroupCommit, document: Document) -> Answer:
     if receipt.outcome == "conflict":
         detail = f"the event ID {receipt.event_id} stands for another task already"
         return problem(409, detail, shown, headers=location, told=told)
-    status, detail = _invalid(document, receipt, group.max_document)
+    status, detail = _invalid(document, receipt, limit)
     return problem(status, f"{detail}; it is kept as reject {receipt.reject_id}", shown, told=told)
 
 

@@ -9,15 +9,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from issue_core.errors import LedgerBusy, LedgerError
+from issue_core.errors import IssueCoreError, LedgerBusy, LedgerError
 from issue_core.group_commit import GroupCommit
 from issue_core.ledger import Ledger
-from issue_core.transports import metrics
 from issue_core.transports.http import intake, openapi, reading
 from issue_core.transports.http.answers import Answer, HttpError, encoded, problem
 from issue_core.transports.http.keys import Keys
 from issue_core.transports.http.readers import Readers
 from issue_core.transports.http.wire import Request
+from issue_core.transports.metrics import CONTENT_TYPE, Durations, text
 
 OPEN = ("/healthz", "/readyz")
 """What answers without a key: whoever watches over the process has none."""
@@ -31,19 +31,20 @@ ROOM_NEEDED = 16 * 1024 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _READY_FOR = 1.0  # seconds that an answer of /readyz holds: whoever has no key costs no more than that
-_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 Body = Callable[[], Iterator[bytes]]
+Later = Callable[[Answer], None]
 
 
 class Asked(NamedTuple):
-    """What a handler may need: the request, how to read its body, the name of the key that came with it, and the
-    rest of the path."""
+    """What a handler may need: the request, how to read its body, the name of the key that came with it, the rest of
+    the path, and who may hear the answer later."""
 
     request: Request
     body: Body
     key: str | None
     rest: str
+    done: intake.Done | None
 
 
 @dataclass(slots=True)
@@ -56,37 +57,45 @@ class Application:
     probe: Ledger
     keys: Keys | None
     hosts: Collection[str] | None
-    durations: metrics.Durations
+    durations: Durations
     created: Callable[[], None]
     _ready: tuple[float, HttpError | None] = (0.0, None)
     _probing: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, request: Request, body: Body) -> Answer:
-        """The answer to one request."""
+    def answer(self, request: Request, body: Body, later: Later | None = None) -> Answer | None:
+        """The answer to one request; or None, and ``later`` hears it when it is there, in whatever thread."""
         route, rest = _route_of(request.path)
         key = None
+
+        def finished(outcome: Answer | IssueCoreError) -> Answer:
+            answer = _failed(outcome) if isinstance(outcome, IssueCoreError) else outcome
+            answer.route = route or "none"
+            if key:
+                answer.told = {"key": key, **answer.told}
+            if answer.told.get("outcome") == "created" or answer.told.get("created"):
+                self.created()
+            return answer
+
+        done = None if later is None else (lambda outcome: later(finished(outcome)))
         try:
             if self.keys is not None and route not in OPEN:
                 key = self.keys.holder(request)
             self._require_host(request)
-            answer = self._routed(route, Asked(request, body, key, rest))
+            answer = self._routed(route, Asked(request, body, key, rest, done))
         except HttpError as error:
-            answer = error.answer()
+            return finished(error.answer())
         except LedgerError as error:
-            answer = _unavailable(error)
+            return finished(error)
         except OSError as error:
-            answer = _retry_later(f"no room for the body: {error.strerror}", FULL_AGAIN)
-        answer.route = route or "none"
-        if key:
-            answer.told = {"key": key, **answer.told}
-        return answer
+            return finished(_retry_later(f"no room for the body: {error.strerror}", FULL_AGAIN))
+        return None if answer is None else finished(answer)
 
     def _require_host(self, request: Request) -> None:
         """Refuse a name that is not ours, with which a page in a browser may have been led here (DNS rebinding)."""
         if self.hosts is not None and request.host is not None and request.host not in self.hosts:
             raise HttpError(421, f"this server is not {request.host!r}: name it in hosts in the section [serve]")
 
-    def _routed(self, route: str | None, asked: Asked) -> Answer:
+    def _routed(self, route: str | None, asked: Asked) -> Answer | None:
         method = asked.request.method
         if asked.request.target == "*" and method == "OPTIONS":
             return _allowed(("GET", "HEAD", "OPTIONS", "POST"))
@@ -104,12 +113,9 @@ class Application:
             raise HttpError(417, "the one expectation that can be met is 100-continue")
         return handler(self, asked)
 
-    def post(self, asked: Asked) -> Answer:
+    def post(self, asked: Asked) -> Answer | None:
         """Take what was posted."""
-        answer = intake.take(self.group, asked.request, asked.body, asked.key)
-        if answer.told.get("outcome") == "created" or answer.told.get("created"):
-            self.created()
-        return answer
+        return intake.take(self.group, asked.request, asked.body, asked.key, asked.done)
 
     def task(self, asked: Asked) -> Answer:
         """One task."""
@@ -149,14 +155,14 @@ class Application:
     def measured(self, _: Asked) -> Answer:
         """The metrics, as Prometheus reads them."""
         with self.readers.one() as ledger:
-            return Answer(200, metrics.text(ledger, self.durations).encode(), _METRICS)
+            return Answer(200, text(ledger, self.durations).encode(), CONTENT_TYPE)
 
     def described(self, _: Asked) -> Answer:
         """The description of all this."""
         return Answer(200, openapi.document())
 
 
-ROUTES: Mapping[str, Mapping[str, Callable[[Application, Asked], Answer]]] = {
+ROUTES: Mapping[str, Mapping[str, Callable[[Application, Asked], Answer | None]]] = {
     "/issues": {"GET": Application.tasks, "POST": Application.post},
     "/issues/{event_id}": {"GET": Application.task},
     "/healthz": {"GET": Application.alive},
@@ -192,7 +198,7 @@ def _allowed(methods: Collection[str]) -> Answer:
     return Answer(204, media_type=None, headers={"Allow": ", ".join(methods)})
 
 
-def _unavailable(error: LedgerError) -> Answer:
+def _failed(error: IssueCoreError) -> Answer:
     """Nothing was promised: the same request may be sent again, and what was stored of it is a duplicate then."""
     return _retry_later(error.message, BUSY_AGAIN if isinstance(error, LedgerBusy) else FULL_AGAIN)
 

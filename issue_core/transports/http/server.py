@@ -7,6 +7,7 @@ request has been coming for the longest. A request that came whole is always ans
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import ssl
 import threading
@@ -39,21 +40,16 @@ State = Literal["idle", "receiving", "working", "sending"]
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """One connection: its socket, what it is at, since when (``time.monotonic``), and whether it must give way."""
+    """One connection: its bytes, what it is at, since when (``time.monotonic``), and whether it must give way."""
 
-    socket: socket.socket
+    stream: wire.Stream
     state: State = "idle"
     since: float = field(default_factory=time.monotonic)
     gives_way: bool = False
 
-    def hang_up(self, how: int) -> None:
-        """End one direction or both, from whatever thread; whoever waits on the socket hears of it."""
-        with suppress(OSError):  # the client may be faster
-            socket.socket.shutdown(self.socket, how)
-
 
 class Places:
-    """The connections there are, and who gives way when there are too many."""
+    """The connections there are, who is late, and who gives way when there are too many."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -68,7 +64,7 @@ class Places:
             while sum(not place.gives_way for place in self._taken) >= self._most:
                 if not self._make_room():
                     return None
-            place = Place(connection)
+            place = Place(wire.Stream(connection))
             self._taken.add(place)
             return place
 
@@ -83,23 +79,28 @@ class Places:
             if waiting:
                 slowest = min(waiting, key=lambda place: place.since)
                 slowest.gives_way = True
-                slowest.hang_up(socket.SHUT_RDWR)
+                slowest.stream.hang_up(socket.SHUT_RDWR)
                 return True
         return False
 
-    def at(self, place: Place, state: State) -> None:
-        """Note what the connection is at from now on.
+    def idles(self, place: Place) -> None:
+        """The connection waits for its next request."""
+        place.state, place.since = "idle", time.monotonic()
+        if self.closing:
+            # What has arrived already can still be read and answered; then comes the end.
+            place.stream.hang_up(socket.SHUT_RD)
+
+    def works(self, place: Place) -> None:
+        """A request has come whole: from now on the connection gives way to nobody.
 
         Raises:
-            Gone: it has to give way.
+            Gone: it had to, just before.
         """
+        place.stream.deadline = math.inf
         with self._lock:
             if place.gives_way:
                 raise wire.Gone
-            place.state = state
-            place.since = time.monotonic()
-            if self.closing and state == "idle":
-                place.hang_up(socket.SHUT_RD)
+            place.state = "working"
 
     def leave(self, place: Place) -> None:
         """The connection has ended."""
@@ -108,6 +109,17 @@ class Places:
             if not self._taken:
                 self._empty.notify_all()
 
+    def hang_up_on_the_late(self) -> None:
+        """End each wait whose time is over. Who was too slow to send can still be told so."""
+        with self._lock:
+            self._hang_up_on_the_late()
+
+    def _hang_up_on_the_late(self) -> None:
+        now = time.monotonic()
+        for place in self._taken:
+            if place.stream.is_late(now):
+                place.stream.hang_up(socket.SHUT_RDWR if place.state == "sending" else socket.SHUT_RD)
+
     def close(self, grace: float) -> bool:
         """Take nothing new, and wait for ``grace`` seconds until what came has been answered; whether it was."""
         deadline = time.monotonic() + grace
@@ -115,10 +127,10 @@ class Places:
             self.closing = True
             for place in self._taken:
                 if place.state == "idle":
-                    # What has arrived already can still be read and answered; then comes the end.
-                    place.hang_up(socket.SHUT_RD)
+                    place.stream.hang_up(socket.SHUT_RD)
             while self._taken and (left := deadline - time.monotonic()) > 0:
-                self._empty.wait(left)
+                self._empty.wait(min(left, _POLL))
+                self._hang_up_on_the_late()
             return not self._taken
 
 
@@ -151,6 +163,7 @@ class Server(ThreadingHTTPServer):
         self.application = application
         self.rules = rules
         self.places = Places(max_connections)
+        self._look_at = 0.0
         found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family = found[0][0]
         super().__init__(found[0][4][:2], Handler)  # type: ignore[arg-type]
@@ -196,12 +209,18 @@ class Server(ThreadingHTTPServer):
             with suppress(wire.Gone):  # clients come and go
                 Handler(place, client_address, self)
         finally:
-            self.shutdown_request(place.socket)
+            self.shutdown_request(place.stream.socket)
             self.places.leave(place)
 
     def run(self) -> None:
         """Take connections until :meth:`stop` is called from another thread."""
         self.serve_forever(poll_interval=_POLL)
+
+    def service_actions(self) -> None:
+        """Between connections, and every :data:`_POLL` seconds: see who is late."""
+        if (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + _POLL
+            self.places.hang_up_on_the_late()
 
     def stop(self, grace: float) -> bool:
         """Take no more connections, and answer what has come, for at most ``grace`` seconds; whether all was."""
@@ -218,61 +237,109 @@ class Handler(BaseHTTPRequestHandler):
 
     def __init__(self, place: Place, client_address: Any, server: Server) -> None:
         self.place = place
-        super().__init__(place.socket, client_address, server)
+        super().__init__(place.stream.socket, client_address, server)
 
     def setup(self) -> None:
         """Make the connection ready: TLS first, and no waiting for packets to fill (Nagle)."""
-        rules = self.server.rules
-        self.place.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        rules, stream = self.server.rules, self.place.stream
+        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         if rules.tls is not None:
-            self.place.socket.settimeout(rules.times.head)
+            stream.deadline = time.monotonic() + rules.times.head
             try:
-                wrapped = rules.tls.wrap_socket(self.place.socket, server_side=True, do_handshake_on_connect=False)
-                self.place.socket = wrapped
-                wrapped.do_handshake()
+                stream.socket = rules.tls.wrap_socket(stream.socket, server_side=True, do_handshake_on_connect=False)
+                stream.socket.do_handshake()
             except (OSError, ValueError):
                 raise wire.Gone from None
-        self.stream = wire.Stream(self.place.socket)
+        self.stream = stream
         self.client = str(self.client_address[0])
+        self._answer_before: threading.Lock | None = None
+        self.server.places.idles(self.place)
 
     def finish(self) -> None:
-        """Nothing is left to be flushed: each answer is written whole."""
+        """Before the connection is closed: its last answer may still be under way in another thread."""
+        self._wait_for_the_answer_before()
 
     def handle_one_request(self) -> None:
         """Read one request and answer it; ``close_connection`` says whether another one may come."""
         self.close_connection = True
         places, place = self.server.places, self.place
-        places.at(place, "idle")
         request: wire.Request | None = None
         unread = _Unread()
         try:
-            request = wire.read_head(self.stream, self.server.rules.times, lambda: places.at(place, "receiving"))
+            request = wire.read_head(self.stream, self.server.rules.times, self._receives)
         except HttpError as error:
             answer, unread.state = error.answer(), "broken"
+        self._wait_for_the_answer_before()
         began = time.perf_counter()
         if request is not None:
             unread.state = "whole" if request.length == 0 else "unread"
             if unread.state == "whole":
-                places.at(place, "working")
-            answer = self._answered(request, unread)
+                places.works(place)
+            later = self._later(request, began) if self._may_answer_later(request) else None
+            answer = self._answered(request, unread, later)
+            if answer is None:
+                self.close_connection = False
+                return
             self._read_small(request, unread)
         keep_alive = request is not None and request.keep_alive and unread.state == "whole" and not places.closing
-        places.at(place, "sending")
+        place.state, place.since = "sending", time.monotonic()
         self._send(request, answer, keep_alive=keep_alive)
         self._tell(request, answer, time.perf_counter() - began)
         self.close_connection = not keep_alive
         if unread.state != "whole":
             self._linger()
+        elif keep_alive:
+            places.idles(place)
 
-    def _answered(self, request: wire.Request, unread: _Unread) -> Answer:
+    def _may_answer_later(self, request: wire.Request) -> bool:
+        """Whether another thread may send the answer: not while TLS, which is one thread's at a time, is spoken, nor
+        where the connection ends with it."""
+        return self.server.rules.tls is None and request.keep_alive and not self.server.places.closing
+
+    def _later(self, request: wire.Request, began: float) -> Callable[[Answer], None]:
+        """What sends the answer when it is there, from a thread that must not wait.
+
+        So this thread need not be woken only to send it, and reads on meanwhile.
+        """
+        sent = self._answer_before = threading.Lock()
+        sent.acquire()
+
+        def send(answer: Answer) -> None:
+            try:
+                assert isinstance(answer.body, bytes)  # noqa: S101 - only single receipts come this way
+                self._tell(request, answer, time.perf_counter() - began)
+                data = answer.head(http_1_1=request.http_1_1, keep_alive=True) + answer.body
+                # The client has read what came before, or else it has thousands of answers lying there.
+                if self.stream.socket.send(data, socket.MSG_DONTWAIT) < len(data):
+                    self.stream.hang_up(socket.SHUT_RDWR)
+                self.server.places.idles(self.place)
+            except OSError:
+                self.stream.hang_up(socket.SHUT_RDWR)
+            finally:
+                sent.release()
+
+        return send
+
+    def _wait_for_the_answer_before(self) -> None:
+        """Answers go out in the order of the requests, and nothing is closed before they did."""
+        if self._answer_before is not None:
+            with self._answer_before:
+                self._answer_before = None
+
+    def _receives(self) -> None:
+        self.place.state, self.place.since = "receiving", time.monotonic()
+
+    def _answered(
+        self, request: wire.Request, unread: _Unread, later: Callable[[Answer], None] | None
+    ) -> Answer | None:
         def body() -> Iterator[bytes]:
             unread.state = "broken"
             yield from wire.body_of(self.stream, request, self.server.rules.times, self.server.rules.max_body)
             unread.state = "whole"
-            self.server.places.at(self.place, "working")
+            self.server.places.works(self.place)
 
         try:
-            return self.server.application.answer(request, body)
+            return self.server.application.answer(request, body, later)
         except wire.Gone:
             raise
         except Exception:  # noqa: BLE001 - the end of a thread: the client gets an answer, and the log the trace
@@ -314,14 +381,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _linger(self) -> None:
         """Let a client that still sends read the answer: closing at once would take it away from it."""
-        self.place.hang_up(socket.SHUT_WR)
-        deadline = time.monotonic() + LINGER
-        try:
+        self.stream.hang_up(socket.SHUT_WR)
+        self.stream.deadline = time.monotonic() + LINGER
+        with suppress(TimeoutError):
             while True:
                 self.stream.buffer.clear()
-                self.stream.fill(deadline)
-        except TimeoutError:
-            return
+                self.stream.fill()
 
 
 @dataclass(slots=True)

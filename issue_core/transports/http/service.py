@@ -55,14 +55,15 @@ class Service:
         with self._writer.write():
             pass  # makes or migrates the ledger, or says now why it cannot be written
         self._beside = SyncBeside(ledger, settings, choices.say) if choices.sync else None
+        self._group = GroupCommit(
+            self._writer, transport="rest", strict=choices.strict, max_document=settings.ingest.max_document
+        )
         application = Application(
-            group=GroupCommit(
-                self._writer, transport="rest", strict=choices.strict, max_document=settings.ingest.max_document
-            ),
+            group=self._group,
             readers=self._readers,
             probe=self._probe,
             keys=None if choices.secrets is None else Keys(choices.secrets),
-            hosts={*LOOPBACK, serve.host.lower(), *serve.hosts} if is_loopback(serve.host) else None,
+            hosts={*LOOPBACK, serve.host.lower(), *map(str.lower, serve.hosts)} if is_loopback(serve.host) else None,
             durations=Durations(),
             created=self._beside.wake if self._beside else lambda: None,
         )
@@ -98,6 +99,7 @@ class Service:
 
     def close(self) -> None:
         """Close what is open."""
+        self._group.close()
         self._readers.close()
         self._probe.close()
         self._writer.close()

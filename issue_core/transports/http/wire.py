@@ -6,10 +6,12 @@ two lengths, a length beside chunks, white space before a colon, folded lines, a
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -27,8 +29,7 @@ MOST_HEADERS = 100
 SLOWEST = 16 * 1024
 """Bytes a second at which a body must come, on the whole, once its first time is over."""
 
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_NOT_IN_A_VALUE = bytes([*range(9), *range(10, 32), 127])
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d)\.(\d)")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
@@ -47,35 +48,37 @@ class Times(NamedTuple):
 
 
 class Gone(Exception):
-    """The client has closed the connection, or never began another request."""
+    """The client has closed the connection, never began another request, or does not take its answer."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stream:
-    """The bytes of one connection, both ways, each wait with an end."""
+    """The bytes of one connection, both ways.
+
+    The socket itself waits for as long as it takes. ``deadline`` (``time.monotonic``) says until when: whoever watches
+    over the connections hangs up on those that :meth:`is_late` names. So a wait with an end costs no call of its own.
+    """
 
     socket: socket.socket
     buffer: bytearray = field(default_factory=bytearray)
+    deadline: float = math.inf
+    late: bool = False
 
-    def fill(self, deadline: float) -> None:
+    def fill(self) -> None:
         """Read what comes next into the buffer.
 
         Raises:
-            TimeoutError: nothing came before ``deadline`` (``time.monotonic``).
+            TimeoutError: nothing came before the deadline.
             Gone: the client has closed.
         """
-        left = deadline - time.monotonic()
-        if left <= 0:
+        if self.late:
             raise TimeoutError
-        self.socket.settimeout(left)
         try:
             data = self.socket.recv(_PIECE)
-        except TimeoutError:
-            raise
         except OSError:
-            raise Gone from None
+            data = b""
         if not data:
-            raise Gone
+            raise TimeoutError if self.late else Gone
         self.buffer += data
 
     def send(self, data: bytes | memoryview, seconds: float) -> None:
@@ -86,11 +89,24 @@ class Stream:
         """
         view = memoryview(data)
         try:
-            self.socket.settimeout(seconds)
             for at in range(0, len(view), _PIECE):
+                self.deadline = time.monotonic() + seconds
                 self.socket.sendall(view[at : at + _PIECE])
         except OSError:
             raise Gone from None
+        self.deadline = math.inf
+
+    def is_late(self, now: float) -> bool:
+        """Whether the deadline is over; then whoever reads is told so, once the connection is hung up."""
+        if self.deadline >= now:
+            return False
+        self.late = True
+        return True
+
+    def hang_up(self, how: int) -> None:
+        """End one direction or both, from whatever thread; whoever waits on the socket hears of it."""
+        with suppress(OSError):  # the client may be faster
+            socket.socket.shutdown(self.socket, how)
 
 
 @dataclass(slots=True)
@@ -123,7 +139,7 @@ def read_head(stream: Stream, times: Times, begun: Callable[[], None]) -> Reques
         HttpError: it is no request that can be answered; the connection must be closed after the answer.
     """
     buffer = stream.buffer
-    deadline = time.monotonic() + times.idle
+    stream.deadline = time.monotonic() + times.idle
     started = False
     searched = 0
     while True:
@@ -132,14 +148,14 @@ def read_head(stream: Stream, times: Times, begun: Callable[[], None]) -> Reques
         if buffer and not started and buffer != b"\r":
             started = True
             begun()
-            deadline = time.monotonic() + times.head
+            stream.deadline = time.monotonic() + times.head
         end = buffer.find(b"\r\n\r\n", searched)
         if end >= 0:
             break
         searched = max(0, len(buffer) - 3)
         _refuse_long(buffer, len(buffer))
         try:
-            stream.fill(deadline)
+            stream.fill()
         except TimeoutError:
             if not started:
                 raise Gone from None
@@ -200,16 +216,10 @@ def _parsed(head: bytes) -> Request:
 
 
 def _header(line: bytes) -> tuple[str, str]:
-    name, colon, value = line.partition(b":")
-    value = value.strip(b" \t")
-    if (
-        not colon
-        or not name
-        or name.translate(None, _TOKEN)
-        or len(value.translate(None, _NOT_IN_A_VALUE)) != len(value)
-    ):
+    found = _HEADER.fullmatch(line)
+    if not found:
         raise HttpError(400, "a header is malformed")
-    return name.decode("ascii").lower(), value.decode("latin-1")
+    return found[1].decode("ascii").lower(), found[2].rstrip(b" \t").decode("latin-1")
 
 
 def _decoded(path: str) -> str:
@@ -267,10 +277,10 @@ def body_of(stream: Stream, request: Request, times: Times, most: int) -> Iterat
         raise too_large(most)
     if request.expects_continue and not stream.buffer:
         stream.send(b"HTTP/1.1 100 Continue\r\n\r\n", times.body)
-    clock = _BodyClock(time.monotonic() + times.body)
+    stream.deadline = time.monotonic() + times.body
     if request.length is None:
-        return _chunks(stream, clock, most)
-    return _exactly(stream, request.length, clock)
+        return _chunks(stream, most)
+    return _exactly(stream, request.length)
 
 
 def too_large(most: int) -> HttpError:
@@ -280,41 +290,36 @@ def too_large(most: int) -> HttpError:
     )
 
 
-@dataclass(slots=True)
-class _BodyClock:
-    """Until when the body may take, which is longer the more of it has come."""
-
-    deadline: float
-
-    def fill(self, stream: Stream) -> None:
-        before = len(stream.buffer)
-        try:
-            stream.fill(self.deadline)
-        except TimeoutError:
-            raise HttpError(408, "the body did not come in time") from None
-        self.deadline += (len(stream.buffer) - before) / SLOWEST
+def _fill(stream: Stream) -> None:
+    """Read more of a body; the more of it has come, the longer it may take."""
+    before = len(stream.buffer)
+    try:
+        stream.fill()
+    except TimeoutError:
+        raise HttpError(408, "the body did not come in time") from None
+    stream.deadline += (len(stream.buffer) - before) / SLOWEST
 
 
-def _exactly(stream: Stream, left: int, clock: _BodyClock) -> Iterator[bytes]:
+def _exactly(stream: Stream, left: int) -> Iterator[bytes]:
     while left:
         if not stream.buffer:
-            clock.fill(stream)
+            _fill(stream)
         piece = bytes(stream.buffer[:left])
         del stream.buffer[: len(piece)]
         left -= len(piece)
         yield piece
 
 
-def _chunks(stream: Stream, clock: _BodyClock, most: int) -> Iterator[bytes]:
-    while size := _chunk_size(_line(stream, clock)):
+def _chunks(stream: Stream, most: int) -> Iterator[bytes]:
+    while size := _chunk_size(_line(stream)):
         most -= size
         if most < 0:
             raise HttpError(413, "the body is too large (max_body in the section [serve] of the configuration)")
-        yield from _exactly(stream, size, clock)
-        if _line(stream, clock):
+        yield from _exactly(stream, size)
+        if _line(stream):
             raise HttpError(400, "a chunk is longer than it says")
     trailers = 0
-    while line := _line(stream, clock):
+    while line := _line(stream):
         _header(line)
         trailers += 1
         if trailers > MOST_HEADERS:
@@ -328,12 +333,12 @@ def _chunk_size(line: bytes) -> int:
     return int(found[1], 16)
 
 
-def _line(stream: Stream, clock: _BodyClock) -> bytes:
+def _line(stream: Stream) -> bytes:
     """A line of a chunked body, without its CRLF."""
     while (end := stream.buffer.find(b"\n")) < 0:
         if len(stream.buffer) > _LONGEST_CHUNK_LINE:
             raise HttpError(400, "a line between chunks is too long")
-        clock.fill(stream)
+        _fill(stream)
     line = bytes(stream.buffer[:end])
     del stream.buffer[: end + 1]
     if end > _LONGEST_CHUNK_LINE or not line.endswith(b"\r") or b"\r" in line[:-1]:

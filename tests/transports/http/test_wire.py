@@ -213,16 +213,10 @@ def test_it_makes_no_difference_in_which_pieces_a_request_comes(data: st.DataObj
         request = read_head(client.stream, PATIENT, lambda: None)
         assert b"".join(body_of(client.stream, request, PATIENT, 100)) == b"body"
         while len(client.stream.buffer) < 3:
-            client.stream.fill(_soon())
+            client.stream.fill()
         assert client.stream.buffer == b"GET"
     finally:
         client.close()
-
-
-def _soon() -> float:
-    import time
-
-    return time.monotonic() + 10
 
 
 def test_a_slow_head_is_told_so_and_an_idle_connection_ends_without_a_word(client: Client) -> None:
