@@ -88,7 +88,7 @@ def run(folder: Path) -> bool:
         _server([PYTHON, "-c", BARE], {}) as bare,
         _server([ISSUE, "serve", "--port", "0"], env) as ours,
     ):
-        many, alone = _measured((bare, ours), lines)
+        many, alone, fsync = _measured((bare, ours), lines)
     kept = report(
         f"issue serve, {CLIENTS} clients : bare ThreadingHTTPServer",
         many[0] / many[1],
@@ -96,7 +96,6 @@ def run(folder: Path) -> bool:
         kept=many[0] / many[1] >= 0.5,
         beside=f"({REQUESTS / many[1]:,.0f} tasks/s; bare {REQUESTS / many[0]:,.0f} requests/s)",
     )
-    fsync = _fsync(folder)
     allowed = 2 * alone[0] + fsync
     return kept & report(
         "one request alone : twice the bare server's and an fsync",
@@ -107,16 +106,20 @@ def run(folder: Path) -> bool:
     )
 
 
-def _measured(ports: Sequence[int], lines: Path) -> tuple[list[float], list[float]]:
-    """For each server the median time of all requests, and of one alone; the first round is not counted."""
+def _measured(ports: Sequence[int], lines: Path) -> tuple[list[float], list[float], float]:
+    """For each server the median time of all requests, and of one alone; and of an fsync. The first round is not
+    counted."""
     many: list[list[float]] = [[] for _ in ports]
     alone: list[list[float]] = [[] for _ in ports]
+    fsync: list[float] = []
     for number in range(ROUNDS + 1):
         first = number * (REQUESTS + ALONE)
         for which, port in enumerate(ports):
             many[which].append(_client(port, CLIENTS, first, REQUESTS, lines)[0])
             alone[which].append(_client(port, 1, first + REQUESTS, ALONE, lines)[1])
-    return [statistics.median(times[1:]) for times in many], [statistics.median(times[1:]) for times in alone]
+        fsync.append(_fsync(lines.parent))
+    middle = [[statistics.median(times[1:]) for times in side] for side in (many, alone)]
+    return middle[0], middle[1], statistics.median(fsync[1:])
 
 
 def _client(port: int, clients: int, first: int, n: int, lines: Path) -> tuple[float, float]:
@@ -147,12 +150,12 @@ def _server(argv: Sequence[str], env: dict[str, str]) -> Iterator[int]:
 
 
 def _fsync(folder: Path) -> float:
-    """The median time in which 4 KiB reach the disk."""
+    """The median time in which what one commit of a task writes (five pages) reaches the disk."""
     times = []
     with (folder / "fsync").open("wb", buffering=0) as file:
-        for _ in range(100):
+        for _ in range(ALONE):
             began = time.perf_counter()
-            file.write(b"x" * 4096)
+            file.write(bytes(5 * 4096))
             os.fsync(file.fileno())
             times.append(time.perf_counter() - began)
     return statistics.median(times)

@@ -65,7 +65,7 @@ class Application:
     def answer(self, request: Request, body: Body, later: Later | None = None) -> Answer | None:
         """The answer to one request; or None, and ``later`` hears it when it is there, in whatever thread."""
         route, rest = _route_of(request.path)
-        key = None
+        key: str | None = None
 
         def finished(outcome: Answer | IssueCoreError) -> Answer:
             answer = _failed(outcome) if isinstance(outcome, IssueCoreError) else outcome

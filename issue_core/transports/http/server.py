@@ -262,25 +262,19 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         """Read one request and answer it; ``close_connection`` says whether another one may come."""
         self.close_connection = True
-        places, place = self.server.places, self.place
-        request: wire.Request | None = None
-        unread = _Unread()
-        try:
-            request = wire.read_head(self.stream, self.server.rules.times, self._receives)
-        except HttpError as error:
-            answer, unread.state = error.answer(), "broken"
+        places, place, unread = self.server.places, self.place, _Unread()
+        request, answer = self._next_request(unread)
         self._wait_for_the_answer_before()
         began = time.perf_counter()
         if request is not None:
-            unread.state = "whole" if request.length == 0 else "unread"
             if unread.state == "whole":
                 places.works(place)
-            later = self._later(request, began) if self._may_answer_later(request) else None
-            answer = self._answered(request, unread, later)
+            answer = self._answered(request, unread, began)
             if answer is None:
                 self.close_connection = False
                 return
             self._read_small(request, unread)
+        assert answer is not None  # noqa: S101 - where there is no request, there is an error
         keep_alive = request is not None and request.keep_alive and unread.state == "whole" and not places.closing
         place.state, place.since = "sending", time.monotonic()
         self._send(request, answer, keep_alive=keep_alive)
@@ -291,24 +285,34 @@ class Handler(BaseHTTPRequestHandler):
         elif keep_alive:
             places.idles(place)
 
+    def _next_request(self, unread: _Unread) -> tuple[wire.Request | None, Answer | None]:
+        """The next request; or the answer to what was none."""
+        try:
+            request = wire.read_head(self.place.stream, self.server.rules.times, self._receives)
+        except HttpError as error:
+            unread.state = "broken"
+            return None, error.answer()
+        unread.state = "whole" if request.length == 0 else "unread"
+        return request, None
+
     def _may_answer_later(self, request: wire.Request) -> bool:
         """Whether another thread may send the answer: not while TLS, which is one thread's at a time, is spoken, nor
-        where the connection ends with it."""
-        return self.server.rules.tls is None and request.keep_alive and not self.server.places.closing
+        where the client wants the connection to end with it."""
+        return self.server.rules.tls is None and request.keep_alive
 
-    def _later(self, request: wire.Request, began: float) -> Callable[[Answer], None]:
-        """What sends the answer when it is there, from a thread that must not wait.
+    def _later(self, request: wire.Request, began: float, sent: threading.Lock) -> Callable[[Answer], None]:
+        """What sends the answer when it is there, from a thread that must not wait; ``sent`` is released then.
 
         So this thread need not be woken only to send it, and reads on meanwhile.
         """
-        sent = self._answer_before = threading.Lock()
         sent.acquire()
 
         def send(answer: Answer) -> None:
             try:
                 assert isinstance(answer.body, bytes)  # noqa: S101 - only single receipts come this way
                 self._tell(request, answer, time.perf_counter() - began)
-                data = answer.head(http_1_1=request.http_1_1, keep_alive=True) + answer.body
+                keep_alive = not self.server.places.closing
+                data = answer.head(http_1_1=request.http_1_1, keep_alive=keep_alive) + answer.body
                 # The client has read what came before, or else it has thousands of answers lying there.
                 if self.stream.socket.send(data, socket.MSG_DONTWAIT) < len(data):
                     self.stream.hang_up(socket.SHUT_RDWR)
@@ -329,22 +333,27 @@ class Handler(BaseHTTPRequestHandler):
     def _receives(self) -> None:
         self.place.state, self.place.since = "receiving", time.monotonic()
 
-    def _answered(
-        self, request: wire.Request, unread: _Unread, later: Callable[[Answer], None] | None
-    ) -> Answer | None:
+    def _answered(self, request: wire.Request, unread: _Unread, began: float) -> Answer | None:
+        """The answer; None when another thread sends it."""
+
         def body() -> Iterator[bytes]:
             unread.state = "broken"
             yield from wire.body_of(self.stream, request, self.server.rules.times, self.server.rules.max_body)
             unread.state = "whole"
             self.server.places.works(self.place)
 
+        sent = threading.Lock()
+        later = self._later(request, began, sent) if self._may_answer_later(request) else None
         try:
-            return self.server.application.answer(request, body, later)
+            answer = self.server.application.answer(request, body, later)
         except wire.Gone:
             raise
         except Exception:  # noqa: BLE001 - the end of a thread: the client gets an answer, and the log the trace
             self.server.rules.complain(f"a fault of issue-core's own, please report it:\n{traceback.format_exc()}")
-            return problem(500, "a fault of issue-core's own; its log has the details")
+            answer = problem(500, "a fault of issue-core's own; its log has the details")
+        if answer is None:
+            self._answer_before = sent
+        return answer
 
     def _read_small(self, request: wire.Request, unread: _Unread) -> None:
         """Read a small body that nobody wanted: the next request comes behind it."""

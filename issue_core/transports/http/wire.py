@@ -71,15 +71,16 @@ class Stream:
             TimeoutError: nothing came before the deadline.
             Gone: the client has closed.
         """
-        if self.late:
-            raise TimeoutError
         try:
             data = self.socket.recv(_PIECE)
         except OSError:
             data = b""
         if not data:
-            raise TimeoutError if self.late else Gone
+            raise self._end()
         self.buffer += data
+
+    def _end(self) -> Exception:
+        return TimeoutError() if self.late else Gone()
 
     def send(self, data: bytes | memoryview, seconds: float) -> None:
         """Write all of ``data``, each 64 KiB of it within ``seconds``.
