@@ -11,7 +11,7 @@ from issue_core.cli.group import Group, examples, new_app
 from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from issue_core.backends.base import Finding
     from issue_core.config import Settings
@@ -83,20 +83,21 @@ def findings(settings: Settings) -> Iterator[tuple[str | None, Finding]]:
         # It names commands that are run to fetch secrets: who may write to it may run anything.
         hint = f"take that right away: chmod o-w {settings.file}"
         yield None, Finding(ok=False, what=f"anybody may write to {settings.file}", hint=hint)
-    for name in settings.backends:
-        secrets = list(secret_findings(settings, name))
+    yield from ((None, finding) for finding in secret_findings(settings.serve.keys.values()))
+    for name, backend in settings.backends.items():
+        secrets = list(secret_findings(backend.options.values()))
         yield from ((name, finding) for finding in secrets)
         if all(finding.ok for finding in secrets):
             yield from ((name, finding) for finding in _backend_findings(settings, name))
 
 
-def secret_findings(settings: Settings, name: str) -> Iterator[Finding]:
-    """Whether each secret of the backend ``name`` can be had."""
+def secret_findings(values: Iterable[object]) -> Iterator[Finding]:
+    """Whether each secret among these values can be had."""
     from issue_core.backends.base import Finding
     from issue_core.config.secret import Secret
     from issue_core.errors import ConfigError
 
-    for secret in settings.backends[name].options.values():
+    for secret in values:
         if isinstance(secret, Secret):
             try:
                 secret.resolve()

@@ -9,7 +9,7 @@ from issue_core.cli.output import escape
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from issue_core.task import FieldProblem, Place, Receipt
+    from issue_core.task import FieldProblem, Place, Receipt, Transport
 
 _LONGEST = 600  # characters of one line about a reject; `issue rejects show` has the rest
 
@@ -29,9 +29,12 @@ def problems(errors: Iterable[FieldProblem]) -> str:
     return "; ".join(f"{', '.join(names)}: {problem}" for problem, names in fields.items())
 
 
-def place(place: Place) -> str:
-    """Where a document stood, as compilers write it: ``tasks.ndjson:12``, ``tasks.json[3]``, ``stdin:1``."""
-    name = "stdin" if place.file in (None, "-") else place.file
+_NO_FILE: dict[Transport, str] = {"cli": "stdin", "new": "issue new", "rest": "HTTP", "nats": "NATS"}
+
+
+def place(place: Place, transport: Transport = "cli") -> str:
+    """Where a document stood, as compilers write it: ``tasks.ndjson:12``, ``tasks.json[3]``, ``stdin:1``, ``HTTP``."""
+    name = _NO_FILE[transport] if place.file in (None, "-") else place.file
     line = "" if place.line is None else f":{place.line}"
     return f"{name}{line}" + ("" if place.element is None else f"[{place.element}]")
 

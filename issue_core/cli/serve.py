@@ -29,8 +29,8 @@ app = new_app()
 
 @app.command(
     epilog=examples(
-        "ISSUE_CORE_API_KEY=$(pass show issue-core) issue serve",
         "issue serve --no-auth --sync",
+        "issue serve --port 8080 --log-format json",
         "issue serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem",
     )
 )
@@ -59,7 +59,7 @@ def serve(
 ) -> None:
     """Take TaskSpecs over HTTP: POST /issues answers when they are on the disk.
 
-    Whoever asks needs a key: the value of ISSUE_CORE_API_KEY, or one of [serve.keys] in the configuration, sent as
+    Whoever asks needs a key: the value of ISSUE_CORE_API_KEY, or one that serve.keys in the configuration names, sent as
     Authorization: Bearer KEY or X-API-Key: KEY. GET /openapi.json describes all of it.
 
     SIGTERM and Ctrl-C end it when what has come is answered.
@@ -125,6 +125,8 @@ def _secrets(settings: Settings, *, no_auth: bool) -> Mapping[str, str] | None:
         return None
     secrets = {name: secret.resolve() for name, secret in settings.serve.keys.items()}
     if value := os.environ.get(KEY_VARIABLE, "").strip():
+        if KEY_VARIABLE in secrets:
+            raise UsageError(f"{KEY_VARIABLE} is set, and [serve.keys] has a key of this name too: rename that one")
         secrets[KEY_VARIABLE] = value
     if not secrets:
         raise UsageError(

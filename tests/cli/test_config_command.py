@@ -131,11 +131,19 @@ def test_check_says_of_each_secret_whether_it_can_be_had_and_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = loaded(tmp_path, f'{GITEA}token = {{ env = "SOME_TOKEN" }}\n')
-    [missing] = secret_findings(settings, "work")
+    [missing] = secret_findings(settings.backends["work"].options.values())
     assert (missing.ok, "the environment variable SOME_TOKEN is not set" in missing.what) == (False, True)
     monkeypatch.setenv("SOME_TOKEN", "s3cr3t")
-    [there] = secret_findings(settings, "work")
+    [there] = secret_findings(settings.backends["work"].options.values())
     assert (there.ok, "backends.work.token" in there.what, "s3cr3t" in repr(there)) == (True, True, False)
+
+
+def test_check_asks_for_the_keys_of_the_server_too(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(file, '[serve.keys]\nrules = { env = "RULES_KEY" }\n')
+    monkeypatch.delenv("RULES_KEY", raising=False)
+    assert "not ok: serve.keys.rules: the environment variable RULES_KEY is not set" in run("check").stdout
+    monkeypatch.setenv("RULES_KEY", "s3cr3t-s3cr3t-s3cr3t")
+    assert "ok: serve.keys.rules: there" in run("check").stdout
 
 
 def test_check_makes_nothing(file: Path) -> None:

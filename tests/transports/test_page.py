@@ -24,10 +24,10 @@ from issue_core.config.settings import ServeSettings
 from issue_core.ingestion import ingest
 from issue_core.ledger import Ledger, history, limits, outcomes
 from issue_core.task import Document, Place, from_text
-from issue_core.transports.http import page_parts
-from issue_core.transports.http.page import CONTENT_SECURITY_POLICY, FAILED, NEWEST, REJECTS, page
-from issue_core.transports.http.page_style import STYLE
-from issue_core.transports.http.page_task import HISTORY
+from issue_core.transports.http.page import CONTENT_SECURITY_POLICY, FAILED, NEWEST, REJECTS, page, parts
+from issue_core.transports.http.page.style import STYLE
+from issue_core.transports.http.page.task import HISTORY
+from issue_core.visible import escape
 from tests.support import busy_ledger
 from tests.support.clock import START, MovedClock
 from tests.support.specs import a_spec, an_event_id, texts, written
@@ -252,14 +252,14 @@ def test_nothing_from_outside_is_more_than_visible_text(
             document = page(ledger, Settings(ledger.path, backends=backends), find=wanted, now=ledger.clock.now())
             read = parsed(document)
             assert HIDDEN.search(document) is None
-            assert page_parts.visible(title) in read.text or find == wanted
+            assert escape(title) in read.text or find == wanted
             assert document.encode()
             assert all(urlsplit(each).scheme in ("", "http", "https") for each in read.links())
 
 
 @given(st.text() | hostile)
 def test_what_is_hidden_is_shown_and_all_else_stays(given_text: str) -> None:
-    seen = page_parts.visible(given_text)
+    seen = escape(given_text)
     assert HIDDEN.search(seen) is None
     assert "\n" not in seen
     back = re.sub(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})", lambda m: chr(int(m[1] or m[2], 16)), seen)
@@ -292,7 +292,7 @@ def test_only_web_addresses_are_links(ledger: Ledger, url: str, linked: bool) ->
     link(ledger, 1, url)
     for read in (shown(ledger), shown(ledger, "1")):
         assert (url in read.links()) == linked
-    assert page_parts.visible(url) in shown(ledger, "1").text
+    assert escape(url) in shown(ledger, "1").text
 
 
 def test_a_link_tells_the_tracker_nothing_of_the_page(busy: Ledger) -> None:
@@ -412,7 +412,7 @@ def test_times_are_relative_with_the_exact_one_beside_them(busy: Ledger) -> None
     ],
 )
 def test_an_age_is_told_in_one_figure(seconds: float, told: str) -> None:
-    shown = page_parts.ago("2026-03-01T09:00:00.000Z", START + timedelta(seconds=seconds))
+    shown = parts.ago("2026-03-01T09:00:00.000Z", START + timedelta(seconds=seconds))
     assert f">{told.replace(' ', chr(0xA0))}</time>" in shown
 
 

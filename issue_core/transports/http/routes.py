@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from issue_core.config import Settings
 from issue_core.errors import IssueCoreError, LedgerBusy, LedgerError
 from issue_core.group_commit import GroupCommit
 from issue_core.ledger import Ledger
 from issue_core.transports.http import intake, openapi, reading
-from issue_core.transports.http.answers import Answer, HttpError, encoded, problem
+from issue_core.transports.http.answers import HTML, Answer, HttpError, encoded, problem
 from issue_core.transports.http.keys import Keys
 from issue_core.transports.http.readers import Readers
 from issue_core.transports.http.wire import Request
@@ -52,6 +53,7 @@ class Application:
     """What answers requests. ``keys`` is None where nobody needs one; ``hosts`` are the names that a Host header may
     have, None: any. ``created`` is called when a task was stored."""
 
+    settings: Settings
     group: GroupCommit
     readers: Readers
     probe: Ledger
@@ -157,6 +159,16 @@ class Application:
         with self.readers.one() as ledger:
             return Answer(200, text(ledger, self.durations).encode(), CONTENT_TYPE)
 
+    def people(self, asked: Asked) -> Answer:
+        """The page for people."""
+        from issue_core.transports.http.page import CONTENT_SECURITY_POLICY, page
+
+        find = reading.parameters(asked.request.query, {"find": str}).get("find", "")
+        with self.readers.one() as ledger:
+            shown = page(ledger, self.settings, find=find, now=ledger.clock.now())
+        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Referrer-Policy": "no-referrer"}
+        return Answer(200, shown.encode(), HTML, headers)
+
     def described(self, _: Asked) -> Answer:
         """The description of all this."""
         return Answer(200, openapi.document())
@@ -165,6 +177,7 @@ class Application:
 ROUTES: Mapping[str, Mapping[str, Callable[[Application, Asked], Answer | None]]] = {
     "/issues": {"GET": Application.tasks, "POST": Application.post},
     "/issues/{event_id}": {"GET": Application.task},
+    "/": {"GET": Application.people},
     "/healthz": {"GET": Application.alive},
     "/readyz": {"GET": Application.ready},
     "/metrics": {"GET": Application.measured},

@@ -59,6 +59,7 @@ class Service:
             self._writer, transport="rest", strict=choices.strict, max_document=settings.ingest.max_document
         )
         application = Application(
+            settings=settings,
             group=self._group,
             readers=self._readers,
             probe=self._probe,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from issue_core.ledger import history, queries
 from issue_core.task import HistoryEntry, Task, TaskState, from_text
-from issue_core.transports.http.page_parts import (
+from issue_core.transports.http.page.parts import (
     NOTHING,
     Html,
     ago,

@@ -7,45 +7,22 @@ to it is :func:`text`.
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NewType
 from urllib.parse import urlsplit
 
 from issue_core.task import from_text
+from issue_core.visible import escape
 
 Html = NewType("Html", str)
 """Markup, safe to stand in the page as it is."""
 
 NOTHING = Html("")
 
-_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-"""What moves the line, reorders it or cannot be seen. The joiners U+200C and U+200D are none: scripts need them."""
-
-_HIDDEN_IN_LINES = re.compile(_HIDDEN.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _WEB = ("http", "https")
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-
-
-def visible(shown: str, *, multiline: bool = False) -> str:
-    r"""``shown`` with every character that would not be seen as what it is as ``\n``, ``\x1b`` or ``\u202e``.
-
-    In ``multiline`` text line breaks and tabs stay.
-    """
-    if shown.isprintable():
-        return shown
-    if multiline:
-        return _HIDDEN_IN_LINES.sub(_escaped, shown.replace("\r\n", "\n"))
-    return _HIDDEN.sub(_escaped, shown)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    character = match.group()
-    code = ord(character)
-    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
 
 
 def cut(shown: str, longest: int) -> str:
@@ -55,7 +32,7 @@ def cut(shown: str, longest: int) -> str:
 
 def text(shown: object, *, multiline: bool = False) -> Html:
     """Anything as text: nothing in it is markup, and nothing in it is hidden."""
-    return Html(html.escape(visible(str(shown), multiline=multiline)))
+    return Html(html.escape(escape(str(shown), multiline=multiline)))
 
 
 def join(parts: Iterable[Html], between: str = "") -> Html:

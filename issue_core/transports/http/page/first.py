@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from issue_core.transports.http.page_parts import Html, code, element, preformatted, text
+from issue_core.transports.http.page.parts import Html, code, element, preformatted, text
 
 if TYPE_CHECKING:
     from issue_core.config.settings import Settings

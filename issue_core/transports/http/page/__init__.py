@@ -13,8 +13,8 @@ from issue_core.errors import NotFound, UsageError
 from issue_core.ledger import glances, limits, queries, rejects
 from issue_core.ledger.glances import Glance
 from issue_core.task import STATES, FieldProblem, TaskState
-from issue_core.transports.http.page_first import first_steps
-from issue_core.transports.http.page_parts import (
+from issue_core.transports.http.page.first import first_steps
+from issue_core.transports.http.page.parts import (
     NOTHING,
     Html,
     ago,
@@ -31,8 +31,8 @@ from issue_core.transports.http.page_parts import (
     until,
     void,
 )
-from issue_core.transports.http.page_style import CONTENT_SECURITY_POLICY, ICON, STYLE
-from issue_core.transports.http.page_task import one_task, state_of
+from issue_core.transports.http.page.style import CONTENT_SECURITY_POLICY, ICON, STYLE
+from issue_core.transports.http.page.task import one_task, state_of
 
 if TYPE_CHECKING:
     from issue_core.config.settings import Settings
