@@ -59,8 +59,8 @@ def serve(
 ) -> None:
     """Take TaskSpecs over HTTP: POST /issues answers when they are on the disk.
 
-    Whoever asks needs a key: the value of ISSUE_CORE_API_KEY, or one that serve.keys in the configuration names, sent as
-    Authorization: Bearer KEY or X-API-Key: KEY. GET /openapi.json describes all of it.
+    Whoever asks needs a key: the value of ISSUE_CORE_API_KEY, or one that serve.keys in the configuration names, sent
+    as Authorization: Bearer KEY or X-API-Key: KEY. GET /openapi.json describes all of it.
 
     SIGTERM and Ctrl-C end it when what has come is answered.
     """

@@ -23,7 +23,7 @@ class SyncBeside:
         self._say = say
         self._news = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sync")
+        self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
 
     def start(self) -> None:
         """Begin with a pass."""
@@ -33,11 +33,17 @@ class SyncBeside:
         """Something new is there."""
         self._news.set()
 
-    def stop(self, within: float) -> bool:
-        """End after what is under way; whether that was so within so many seconds."""
+    def stop(self) -> None:
+        """Begin nothing new."""
         self._stop.set()
         self._news.set()
-        self._thread.join(within)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for what is under way, once it was told to stop; whether it ended in so many seconds.
+
+        What did not is in doubt, as after a crash, and is looked up by the next run.
+        """
+        self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:

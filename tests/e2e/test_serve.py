@@ -306,6 +306,23 @@ def test_sigterm_answers_what_has_come_and_ends_with_0(issue: Issue) -> None:
             socket.create_connection(server.address, timeout=TIMEOUT)
 
 
+def test_a_tracker_that_hangs_does_not_keep_the_server_from_ending(issue: Issue) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tracker:
+        config = f"""
+            default_backend = "work"
+            [backends.work]
+            type = "gitea"
+            url = "http://127.0.0.1:{tracker.getsockname()[1]}"
+            token = {{ env = "TOKEN" }}
+            project = "acme/web"
+        """
+        with serving(issue, "--sync", config=config, environment={"TOKEN": "t"}) as server:
+            assert server.ask("POST", "/issues", a_spec(1)).status == 201
+            with tracker.accept()[0]:
+                server.process.send_signal(signal.SIGTERM)
+                assert server.process.wait(10) == 0
+
+
 def test_an_interrupt_ends_it_too_and_says_so_in_the_exit_code(issue: Issue) -> None:
     with serving(issue) as server:
         assert server.stop(signal.SIGINT) == 130

@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +94,12 @@ class Service:
         try:
             stop.wait()
         finally:
+            over = time.monotonic() + GRACE
+            if self._beside:
+                self._beside.stop()
             answered = self._server.stop(GRACE)
             taking.join()
-            ended = self._beside is None or self._beside.stop(GRACE)
+            ended = self._beside is None or self._beside.wait(max(0.0, over - time.monotonic()))
         return answered and ended
 
     def close(self) -> None:
