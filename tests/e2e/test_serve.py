@@ -349,6 +349,51 @@ def test_with_sync_an_issue_is_made_without_further_ado(issue: Issue) -> None:
     assert len(list((issue.folder / "issues").rglob("*.md"))) == 1
 
 
+def test_sync_that_cannot_run_says_so_once_and_tasks_are_taken_all_the_same(issue: Issue) -> None:
+    config = """
+        default_backend = "work"
+        [backends.work]
+        type = "gitea"
+        url = "http://127.0.0.1:9"
+        token = { env = "NO_SUCH_TOKEN" }
+    """
+    with serving(issue, "--sync", config=config) as server:
+        assert server.ask("POST", "/issues", a_spec(1)).status == 201
+        assert server.ask("POST", "/issues", a_spec(2)).status == 201
+        assert server.stop() == 0
+    assert not [line for line in server.log if "Traceback" in line]
+    assert issue.run("status", "--json").objects[0]["states"]["pending"] == 2
+
+
+def test_a_ledger_that_cannot_be_used_is_told_before_anything_is_served(issue: Issue) -> None:
+    issue.path.mkdir()
+    ran = issue.run("serve", "--no-auth", "--port", "0")
+    assert ran.code == 1
+    assert "is a folder" in ran.stderr or "is no file" in ran.stderr or "not a file" in ran.stderr
+    assert "serving" not in ran.stderr
+
+
+def test_the_page_for_people_is_there_and_finds_tasks(server: Serving) -> None:
+    spec = fresh(70, title="<b>Renew</b> the certificate")
+    server.ask("POST", "/issues", spec)
+    page = server.ask("GET", "/")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert b"&lt;b&gt;Renew&lt;/b&gt; the certificate" in page.body
+    assert b"&lt;b&gt;Renew" in server.ask("GET", f"/?find={spec['triggering_event_id'][:8]}").body
+    assert server.ask("GET", "/?colour=red").status == 400
+
+
+def test_the_metrics_survive_a_restart_for_they_are_the_ledger_s(issue: Issue) -> None:
+    for wanted in (b'outcome="created"} 1\n', b'outcome="created"} 2\n'):
+        with serving(issue) as server:
+            server.ask("POST", "/issues", a_spec(wanted[-2]))
+            metrics = server.ask("GET", "/metrics")
+            assert metrics.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+            assert b'issue_core_received_total{transport="rest",' + wanted in metrics.body
+            assert b'route="/issues",status="201"' in metrics.body
+
+
 def until(condition: Any) -> None:
     done = threading.Event()
     for _ in range(TIMEOUT * 100):
