@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import socket
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docs.pages import Block, environment
 
 _MARK = "<<end of command>>"
+_PORT = "8765"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +27,20 @@ class Command:
     line: int
 
 
-def commands(block: Block) -> list[Command]:
-    """The commands of a ``console`` block; a command goes on in the lines that begin with ``>``."""
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+def commands(block: Block, port: int) -> list[Command]:
+    """The commands of a ``console`` block; a command goes on in the lines that begin with ``>``.
+
+    The server's usual port, which somebody may have, becomes ``port``.
+    """
     found: list[Command] = []
-    for number, line in enumerate(block.text.splitlines(), start=block.line):
+    for number, line in enumerate(block.text.replace(_PORT, str(port)).splitlines(), start=block.line):
         if line.startswith("$ "):
             found.append(Command(line[2:], (), number))
             continue
@@ -37,26 +52,37 @@ def commands(block: Block) -> list[Command]:
     return found
 
 
-def run(session: Iterable[Command], folder: Path, home: Path) -> list[tuple[str, int]]:
+def run(
+    session: Iterable[Command], folder: Path, home: Path, *, first_on_path: Path | None = None
+) -> list[tuple[str, int]]:
     """Run the commands one after another in one shell, in ``folder``; gives what each printed, and its exit code.
 
-    Both output streams are taken together, as a terminal shows them.
+    Both output streams are taken together, as a terminal shows them. What runs in the background ends with the session.
     """
     script = ["code=0"]
     for command in session:
         script += [f"(exit $code)\n{command.text}", f"code=$?; printf '%s %s\\n' '{_MARK}' $code"]
-    done = subprocess.run(
+    given = environment(home)
+    if first_on_path:
+        given["PATH"] = f"{first_on_path}{os.pathsep}{given['PATH']}"
+    shell = subprocess.Popen(
         ["sh", "-c", "\n".join(script)],
         stdin=subprocess.DEVNULL,
         cwd=folder,
-        env=environment(home),
+        env=given,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=True,
-        timeout=60,
+        start_new_session=True,
     )
-    parts = re.split(rf"{re.escape(_MARK)} (\d+)\n", done.stdout)
+    try:
+        printed, _ = shell.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
+        shell.communicate()
+    assert shell.returncode == 0, printed
+    parts = re.split(rf"{re.escape(_MARK)} (\d+)\n", printed)
     return list(zip(parts[::2], map(int, parts[1::2]), strict=False))
 
 

@@ -1,22 +1,27 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from issue_core import backends
 from issue_core.config import BackendTypes, load
-from tests.docs import session
+from issue_core.transports.metrics import METRICS
+from tests.docs import curl, session
 from tests.docs.pages import GENERATED, PAGES, ROOT, anchors, blocks, environment, links, name_of, pages_with
 
 LANGUAGES = {
     "console",  # run by a test, its output compared
     "python",  # run by a test
     "toml",  # loaded as a configuration by a test
+    "ini",  # a unit of systemd, judged by systemd-analyze where there is one
+    "yaml",  # parsed by a test; the metrics in it exist
     "json",  # parsed by a test
     "mermaid",
     "markdown",
@@ -45,21 +50,37 @@ def _leads_somewhere(page: Path, link: str) -> bool:
 
 @pytest.mark.parametrize("page", pages_with("console"), ids=name_of)
 def test_every_console_block_does_and_prints_what_it_shows(page: Path, tmp_path: Path) -> None:
-    work, home = tmp_path / "work", tmp_path / "home"
+    if _uses(page, "sqlite3") and not shutil.which("sqlite3"):
+        pytest.skip("this machine has no sqlite3")
+    lacks_curl = _uses(page, "curl") and not shutil.which("curl")
+
+    _run_and_compare(page, tmp_path, curl.stand_in(tmp_path / "bin") if lacks_curl else None)
+
+
+def test_where_there_is_no_curl_another_program_does_as_well(tmp_path: Path) -> None:
+    _run_and_compare(ROOT / "docs" / "serve.md", tmp_path, curl.stand_in(tmp_path / "bin"))
+
+
+def _uses(page: Path, program: str) -> bool:
+    return any(f"{program} " in block.text for block in blocks(page, "console"))
+
+
+def _run_and_compare(page: Path, folder: Path, first_on_path: Path | None) -> None:
+    work, home = folder / "work", folder / "home"
     shutil.copytree(ROOT / "docs" / "demo", work / "docs" / "demo")
     home.mkdir()
-    listed = [(command, block) for block in blocks(page, "console") for command in session.commands(block)]
-    if any("sqlite3 " in command.text for command, _ in listed) and not shutil.which("sqlite3"):
-        pytest.skip("this machine has no sqlite3")
+    port = session.free_port()
+    each_block = [session.commands(block, port) for block in blocks(page, "console")]
+    listed = [(command, block) for block in each_block for command in block]
 
-    results = session.run([command for command, _ in listed], work, home)
+    results = session.run([command for command, _ in listed], work, home, first_on_path=first_on_path)
 
     assert len(results) == len(listed)
     following = [*(command.text for command, _ in listed[1:]), ""]
     for (command, block), (printed, code), after in zip(listed, results, following, strict=True):
         told = f"{name_of(page)}:{command.line}: $ {command.text}\nexit code {code}, printed:\n{printed}"
         assert code == 0 or after == "echo $?", told
-        if any(each.shown for each in session.commands(block)):
+        if any(each.shown for each in block):
             assert session.matches(command.shown, printed), told
 
 
@@ -91,6 +112,27 @@ def test_every_toml_block_is_a_configuration_that_loads(page: Path, tmp_path: Pa
         settings = load(config=file, ledger=None, environ={}, backends=BackendTypes(backends.keys_of, backends.types))
 
         assert settings.file == file
+
+
+@pytest.mark.parametrize("page", pages_with("yaml"), ids=name_of)
+def test_every_yaml_block_is_yaml_and_every_metric_in_it_exists(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        assert yaml.safe_load(block.text)
+        assert set(re.findall(r"issue_core_\w+", block.text)) <= {metric.name for metric in METRICS}
+
+
+@pytest.mark.parametrize("page", pages_with("ini"), ids=name_of)
+def test_every_unit_of_systemd_is_one_that_systemd_takes_without_a_word(page: Path, tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("this machine has no systemd")
+    command = str(Path(sys.executable).with_name("issue"))
+    for block in blocks(page, "ini"):
+        unit = tmp_path / "issue-core.service"
+        unit.write_text(block.text.replace("/opt/issue-core/bin/issue", command), encoding="utf-8")
+
+        done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60)
+
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("page", pages_with("json"), ids=name_of)

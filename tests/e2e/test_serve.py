@@ -485,6 +485,14 @@ def test_off_loopback_without_tls_there_is_a_warning(issue: Issue) -> None:
         assert server.ask("GET", "/healthz", headers={"Host": "any.example"}).status == 200
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "file://"])
+def test_a_page_in_a_browser_cannot_make_tasks_where_no_key_is_needed(issue: Issue, origin: str) -> None:
+    with serving(issue, "--no-auth", key=None) as server:
+        assert server.ask("POST", "/issues", a_spec(1), {"Origin": origin}, key=None).status == 403
+        assert server.ask("GET", "/issues", headers={"Origin": origin}, key=None).json()["tasks"] == []
+        assert server.ask("POST", "/issues", a_spec(1), {"Origin": server.url}, key=None).status == 201
+
+
 def test_without_keys_on_loopback_the_host_is_still_looked_at(issue: Issue) -> None:
     with serving(issue, "--no-auth", key=None, config='[serve]\nhosts = ["issues.example"]\n') as server:
         assert server.ask("GET", "/issues", key=None).status == 200

@@ -83,6 +83,7 @@ class Application:
             if self.keys is not None and route not in OPEN:
                 key = self.keys.holder(request)
             self._require_host(request)
+            _require_own_origin(request)
             answer = self._routed(route, Asked(request, body, key, rest, done))
         except HttpError as error:
             return finished(error.answer())
@@ -171,7 +172,7 @@ class Application:
 
     def described(self, _: Asked) -> Answer:
         """The description of all this."""
-        return Answer(200, openapi.document())
+        return Answer(200, openapi.document(keyed=self.keys is not None))
 
 
 ROUTES: Mapping[str, Mapping[str, Callable[[Application, Asked], Answer | None]]] = {
@@ -190,6 +191,17 @@ def methods_of(route: str) -> list[str]:
     """The methods of a route, as ``Allow`` lists them."""
     own = ROUTES[route]
     return sorted({*own, "OPTIONS", *(["HEAD"] if "GET" in own else [])})
+
+
+def _require_own_origin(request: Request) -> None:
+    """Refuse what a page of another origin has a browser send: where no key is needed, it could make tasks.
+
+    A browser names the origin with every POST (Fetch standard, "append a request Origin header"); programs name none.
+    """
+    origin = request.headers.get("origin")
+    own = request.headers.get("host", "").lower()
+    if origin is not None and request.method not in ("GET", "HEAD") and origin.lower().partition("://")[2] != own:
+        raise HttpError(403, "a page of another origin may not send this")
 
 
 def _route_of(path: str) -> tuple[str | None, str]:
