@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 
 from issue_core import taskspec
 from issue_core.errors import IssueCoreError, LedgerBusy, LedgerFull
-from issue_core.ingestion import ingest
+from issue_core.ingestion import store_judged
 from issue_core.ledger import Ledger
 from issue_core.task import MAX_DOCUMENT, Accepted, Document, Receipt, Rejected, Transport
 
@@ -39,7 +40,7 @@ class GroupCommit:
         self.max_document = max_document
         self._ledger = ledger
         self._transport = transport
-        self._strict = strict
+        self.strict = strict
         self._mutex = threading.Lock()
         self._waiting: deque[_Call] = deque()
         self._busy = False
@@ -79,7 +80,7 @@ class GroupCommit:
         What it takes there the next commit waits for, so it must not wait for anything itself, nor raise.
         """
         # Judged before its turn comes: while one thread waits for the disk, the others do this.
-        judge, most, strict = taskspec.judge, self.max_document, self._strict
+        judge, most, strict = taskspec.judge, self.max_document, self.strict
         call = _Call([judge(document, strict=strict, max_document=most) for document in documents], done)
         with self._mutex:
             if self._busy:
@@ -88,10 +89,12 @@ class GroupCommit:
             self._busy = True
         try:
             self._commit([call])
+        except Exception:  # noqa: BLE001 - whoever hears of the outcome must hear of it once, and not in two ways
+            _complain()
         finally:
             with self._mutex:
-                self._busy = bool(self._waiting)
-            if self._busy:
+                self._busy = busy = bool(self._waiting)
+            if busy:
                 self._work.release()
             call.done(call.outcome)
 
@@ -104,9 +107,10 @@ class GroupCommit:
             while group := self._next_group():
                 try:
                     self._commit(group)
-                finally:
-                    for call in group:
-                        call.done(call.outcome)
+                except Exception:  # noqa: BLE001 - everybody waits for this thread: it must not end
+                    _complain()
+                for call in group:
+                    _tell(call)
 
     def _next_group(self) -> list[_Call]:
         with self._mutex:
@@ -118,7 +122,7 @@ class GroupCommit:
     def _commit(self, group: Sequence[_Call]) -> None:
         judged = [item for call in group for item in call.judged]
         try:
-            receipts = iter(ingest(self._ledger, judged, transport=self._transport))
+            receipts = iter(store_judged(self._ledger, judged, transport=self._transport))
         except IssueCoreError as error:
             if len(group) > 1 and not isinstance(error, LedgerBusy | LedgerFull):
                 # Something about one of them, such as a damaged row under its event ID: the others must not suffer.
@@ -130,3 +134,15 @@ class GroupCommit:
         else:
             for call in group:
                 call.outcome = [next(receipts) for _ in call.judged]
+
+
+def _tell(call: _Call) -> None:
+    try:
+        call.done(call.outcome)
+    except Exception:  # noqa: BLE001 - the others wait to be told as well
+        _complain()
+
+
+def _complain() -> None:
+    """Say what went wrong as Python does where a thread ends by it."""
+    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))

@@ -19,13 +19,9 @@ SECOND_TASK = (
 )
 
 
-Given = Document | bytes | str | Accepted | Rejected
-"""What may be handed in as a document: what was judged already is not judged again."""
-
-
 def ingest(
     ledger: Ledger,
-    documents: Iterable[Given],
+    documents: Iterable[Document | bytes | str],
     *,
     transport: Transport = "cli",
     strict: bool = False,
@@ -49,7 +45,16 @@ def ingest(
     """
     if isinstance(documents, str | bytes | Document):
         raise TypeError("documents must be several: for a single one, give a list with it")
-    judged = [_judged(document, strict, max_document) for document in documents]
+    judged = [
+        taskspec.judge(_as_document(document), strict=strict, max_document=max_document) for document in documents
+    ]
+    return store_judged(ledger, judged, transport=transport, replaces=replaces)
+
+
+def store_judged(
+    ledger: Ledger, judged: list[Accepted | Rejected], *, transport: Transport, replaces: int | None = None
+) -> list[Receipt]:
+    """The second half of :func:`ingest`, for documents that were judged already. Raises what ``ingest`` raises."""
     if not judged:
         return []
     with ledger.write() as tx:
@@ -161,12 +166,6 @@ def rehearse(
         else:
             errors = _differences(found.spec, item.spec)
             yield Receipt("conflict", item.spec.event_id, found.seq, found.state, errors=errors, place=place)
-
-
-def _judged(given: Given, strict: bool, max_document: int) -> Accepted | Rejected:
-    if isinstance(given, Accepted | Rejected):
-        return given
-    return taskspec.judge(_as_document(given), strict=strict, max_document=max_document)
 
 
 def _as_document(given: Document | bytes | str) -> Document:

@@ -30,11 +30,65 @@ _KNOWN: dict[str, dict[str, Any]] = {
 
 
 def taskspec() -> dict[str, Any]:
-    """The schema of a TaskSpec. What it takes, ``ingest`` may still refuse: a rule like "no half of a surrogate
-    pair" has no words in JSON Schema."""
+    """The schema of a TaskSpec, exact as far as JSON Schema has words for it.
+
+    What fits it, ``ingest`` takes, but for what its description names. What does not fit it, ``ingest`` refuses.
+    """
     from issue_core.taskspec import TaskSpec
 
-    return {"$schema": DIALECT, **TaskSpec.model_json_schema()}
+    shown = TaskSpec.model_json_schema()
+    fields = shown["properties"]
+    fields["title"] = _without_length(fields["title"], _trimmed(255))
+    fields["labels"]["items"] = _without_length(fields["labels"]["items"], _trimmed(50))
+    fields["target_repo"]["pattern"] = f"^[^{_WHITE_SPACE}{_CONTROL}]*$"
+    fields["triggering_event_id"]["pattern"] = EVENT_ID_SPELLINGS
+    rest = {"additionalProperties": _KEPT, "propertyNames": {"pattern": _PRINTABLE}, "$defs": {"Kept": _kept()}}
+    return {"$schema": DIALECT, **shown, "description": _OF_A_TASKSPEC, **rest}
+
+
+_OF_A_TASKSPEC = (
+    "What automation asks for: one task, under one event ID. Beyond what this schema can say, a TaskSpec has at most "
+    "1 MiB (unless configured otherwise), no half of a surrogate pair, no key twice, no number that is infinite as a "
+    "double or has more than 4,300 digits, no fraction or exponent in a whole number, at most 100 labels that differ "
+    "in more than case, and no unknown field nested more than 100 levels deep."
+)
+
+# Unicode's White_Space, which is what is trimmed, and what breaks a line or is not printed: as ECMA-262 writes it.
+# Its \s is another set, and other dialects have others still.
+_WHITE_SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_PRINTABLE = f"^[^{_CONTROL}]*$"
+
+_HEX = "[0-9A-Fa-f]"
+_HYPHENED = f"{_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}"
+EVENT_ID_SPELLINGS = rf"^(?:[Uu][Rr][Nn]:[Uu][Uu][Ii][Dd]:)?(?:{_HYPHENED}|\{{{_HYPHENED}\}}|{_HEX}{{32}})$"
+"""Every usual spelling of a UUID, as ECMA-262 writes it."""
+
+_KEPT = {"$ref": "#/$defs/Kept"}
+
+
+def _kept() -> dict[str, Any]:
+    """What a field that a TaskSpec does not have may hold."""
+    return {
+        "description": "The value of a field that a TaskSpec does not have: it is kept, and the receipt warns of it.",
+        "anyOf": [
+            {"type": ["null", "boolean", "number"]},
+            {"type": "string", "pattern": _PRINTABLE},
+            {"type": "array", "items": _KEPT},
+            {"type": "object", "propertyNames": {"pattern": _PRINTABLE}, "additionalProperties": _KEPT},
+        ],
+    }
+
+
+def _trimmed(most: int) -> str:
+    """Up to ``most`` characters between two that are no white space, with any white space around."""
+    end = f"[^{_WHITE_SPACE}{_CONTROL}]"
+    return f"^[{_WHITE_SPACE}]*{end}(?:[^{_CONTROL}]{{0,{most - 2}}}{end})?[{_WHITE_SPACE}]*$"
+
+
+def _without_length(schema: dict[str, Any], pattern: str) -> dict[str, Any]:
+    """``pattern`` counts what is left after trimming; JSON Schema's own lengths count what is trimmed away too."""
+    return {name: value for name, value in schema.items() if name != "maxLength"} | {"pattern": pattern}
 
 
 def receipt() -> dict[str, Any]:

@@ -15,7 +15,6 @@ from issue_core.cli.options import ConfigOption, LedgerOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from types import FrameType
 
     from issue_core.config import Settings
     from issue_core.transports.http.access_log import Entry
@@ -64,7 +63,10 @@ def serve(
 
     SIGTERM and Ctrl-C end it when what has come is answered.
     """
+    from signal import SIGINT, SIGTERM
+
     from issue_core.cli import context, output
+    from issue_core.cli.stopping import stopped_by
     from issue_core.errors import UsageError
     from issue_core.ledger import Ledger
     from issue_core.transports.http.service import Choices, Service
@@ -75,7 +77,7 @@ def serve(
         raise UsageError(f"--log-format is text, json or none, not {log_format!r}")
     gc.enable()  # this one lives long
     store = Ledger(settings.ledger, busy_timeout=settings.serve.busy_timeout)
-    with _access_log(log_format) as log, _Stop() as stop:
+    with _access_log(log_format) as log, stopped_by(SIGTERM, SIGINT) as stop:
         choices = Choices(secrets, strict=strict, sync=sync, log=log, say=output.message)
         service = Service(store, settings, choices)
         try:
@@ -85,7 +87,7 @@ def serve(
             service.close()
     if not answered:
         output.message("some requests were not answered in time; what was not answered was not promised")
-    if stop.interrupted:
+    if stop.by == SIGINT:
         raise typer.Exit(130)
 
 
@@ -175,33 +177,3 @@ def _access_log(log_format: str) -> Iterator[Callable[[Entry], None]]:
         yield writer
     finally:
         writer.close()
-
-
-class _Stop:
-    """Set by SIGTERM and SIGINT; the second SIGINT ends the process as it always does."""
-
-    def __init__(self) -> None:
-        import threading
-
-        self.event = threading.Event()
-        self.interrupted = False
-
-    def __enter__(self) -> _Stop:
-        import signal
-
-        self._before = {number: signal.signal(number, self._told) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        import signal
-
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _told(self, number: int, _: FrameType | None) -> None:
-        import signal
-
-        if number == signal.SIGINT:
-            self.interrupted = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.event.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,6 @@ from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from threading import Event
 
     from issue_core.config import Settings
     from issue_core.sync_engine import Result, Summary
@@ -66,7 +64,10 @@ def sync(
     With --verify it lists the issues that carry an event ID and ends with 3 when one event has several (double), the
     ledger has no task of it (unknown), or the issue of a synced task is not there (missing).
     """
+    from signal import SIGTERM
+
     from issue_core.cli import context
+    from issue_core.cli.stopping import stopped_by
     from issue_core.errors import UsageError
     from issue_core.sync_engine import Choice, repeat
     from issue_core.sync_engine import sync as one_pass
@@ -83,7 +84,8 @@ def sync(
         return
     choice = Choice(backend, repo, limit)
     report = _Report(as_json=json, dry_run=dry_run)
-    with context.open_ledger(settings) as store, _stopped_by_sigterm() as stop, report:
+    with context.open_ledger(settings) as store, stopped_by(SIGTERM) as stopping, report:
+        stop = stopping.event
         if watch is not None:
             gc.enable()  # this one lives long
             repeat.watch(
@@ -210,17 +212,3 @@ def _waits(summary: Summary) -> Iterator[str]:
     for parked in summary.parked:
         if parked.backend not in told:
             yield f"  {parked.backend} {parked.project} is parked until {to_text(parked.until)}: {parked.reason}"
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[Event]:
-    """An event that SIGTERM sets: what is under way is finished and written down, then the command ends."""
-    import signal
-    import threading
-
-    stop = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)

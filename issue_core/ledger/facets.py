@@ -26,6 +26,7 @@ _ADD = "INSERT OR IGNORE INTO facets (facet, value, block) VALUES (?, ?, ?)"
 _ADD_TIME = """
     INSERT INTO blocks (block, first_at, last_at) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at)
+    WHERE excluded.first_at < first_at OR excluded.last_at > last_at
 """
 
 _BLOCKS_OF = "SELECT block FROM facets WHERE facet = :facet AND value = :value"
@@ -46,8 +47,14 @@ def add(tx: Transaction, first_seq: int, state: TaskState, specs: Sequence[Spec]
         block = (first_seq + start) // BLOCK
         end = min((block + 1) * BLOCK - first_seq, len(specs))
         put(tx.connection, _ADD, [("state", state, block), *_values(block, specs[start:end])])
-        tx.connection.execute(_ADD_TIME, (block, tx.now, tx.now))
+        tx.connection.execute(_ADD_TIME, (block, *_hour(tx.now)))
         start = end
+
+
+def _hour(now: str) -> tuple[str, str]:
+    """The first and the last moment of the hour: a block's bounds may be wider than they must, and a page of the
+    ledger is written once an hour for them and not once a commit."""
+    return f"{now[:14]}00:00.000Z", f"{now[:14]}59:59.999Z"
 
 
 def add_state(tx: Transaction, seq: int, state: TaskState) -> None:

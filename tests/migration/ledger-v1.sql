@@ -9,7 +9,7 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'issue-core','v1','2026-11-24 12:32:43.750304+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'issue-core','v1','2026-11-24 13:59:12.646554+00:00');
 CREATE TABLE attempt_counts (
         backend TEXT NOT NULL,
         outcome TEXT NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE blocks (
         first_at TEXT NOT NULL,
         last_at  TEXT NOT NULL
     );
-INSERT INTO "blocks" VALUES(0,'2026-03-01T09:00:00.000Z','2026-03-02T10:00:00.000Z');
+INSERT INTO "blocks" VALUES(0,'2026-03-01T09:00:00.000Z','2026-03-02T10:59:59.999Z');
 CREATE TABLE facets (
         facet TEXT NOT NULL,
         value TEXT NOT NULL,

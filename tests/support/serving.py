@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +145,19 @@ class Raw:
         body, self.buffer = self.buffer[:length], self.buffer[length:]
         return Answered(int(status), lower, body)
 
+    def answer_unless_cut(self) -> Answered | None:
+        """The next answer; None where the connection ends first, and then ``buffer`` holds what came of it."""
+        while (found := first_answer(self.buffer)) is None:
+            try:
+                data = self.socket.recv(65536)
+            except ConnectionError:
+                return None
+            if not data:
+                return None
+            self.buffer += data
+        answer, self.buffer = found
+        return answer
+
     def ends(self) -> bool:
         """Whether the server closes the connection, with nothing more in it."""
         try:
@@ -203,3 +218,63 @@ def descriptors(pid: int) -> int:
 def threads(pid: int) -> int:
     """How many threads a process has."""
     return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
+
+
+_STATUS_LINE = re.compile(r"HTTP/1\.1 (\d{3}) [A-Za-z][A-Za-z \-']*")
+_HEADER_LINE = re.compile(r"([A-Za-z][A-Za-z-]*): ([\x20-\x7e]*)")
+
+
+def first_answer(data: bytes, *, may_be_head: bool = False) -> tuple[Answered, bytes] | None:
+    """The first answer in ``data``, read strictly, and the rest; None where it is not there whole.
+
+    With ``may_be_head`` it may be one to HEAD: then another answer, or nothing at all, comes where its body would be.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    first, *lines = head.decode("ascii").split("\r\n")
+    status = _STATUS_LINE.fullmatch(first)
+    pairs = [_HEADER_LINE.fullmatch(line) for line in lines]
+    assert status, first
+    assert all(pairs), lines
+    headers = {pair[1].lower(): pair[2] for pair in pairs if pair}
+    assert len(headers) == len(lines), "a header came twice"
+    length = 0 if status[1] in ("100", "204") else int(headers["content-length"])
+    if may_be_head and (not rest or rest.startswith(b"HTTP/1.1 ")):
+        length = 0
+    if len(rest) < length:
+        return None
+    return Answered(int(status[1]), headers, rest[:length]), rest[length:]
+
+
+def all_answers(data: bytes, *, may_be_head: bool = False) -> list[Answered]:
+    """All answers in ``data``, which holds nothing else and none of them by half."""
+    answers = []
+    while data:
+        found = first_answer(data, may_be_head=may_be_head)
+        assert found, f"no whole answer: {data[:1000]!r}"
+        answers.append(found[0])
+        data = found[1]
+    return answers
+
+
+def until(condition: Callable[[], object], what: str = "it did not come to that", *, seconds: int = TIMEOUT) -> None:
+    """Wait for a condition, but not for ever."""
+    never = threading.Event()
+    for _ in range(seconds * 100):
+        if condition():
+            return
+        never.wait(0.01)
+    raise AssertionError(what)
+
+
+def memory(pid: int) -> int:
+    """Bytes of memory that a process has in use (VmRSS)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds that a process has used a processor for, until now."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")

@@ -93,9 +93,9 @@ class Writer:
 
     def __call__(self, entry: Entry) -> None:
         """Note an entry."""
-        first = not self._lines
         self._lines.append(self._render(entry))
-        if first:
+        # In this order: a line that comes after the news were cleared tells of itself, an earlier one is handed on.
+        if not self._news.is_set():
             self._news.set()
 
     def close(self) -> None:

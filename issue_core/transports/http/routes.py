@@ -172,7 +172,7 @@ class Application:
 
     def described(self, _: Asked) -> Answer:
         """The description of all this."""
-        return Answer(200, openapi.document(keyed=self.keys is not None))
+        return Answer(200, openapi.document(keyed=self.keys is not None, strict=self.group.strict))
 
 
 ROUTES: Mapping[str, Mapping[str, Callable[[Application, Asked], Answer | None]]] = {

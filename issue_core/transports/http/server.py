@@ -1,7 +1,7 @@
 """Connections: each has a thread of its own, there are only so many, and a slow one takes no other's place.
 
 When all places are taken, whoever waits longest for its client gives way: an idle connection, else the one whose
-request has been coming for the longest. A request that came whole is always answered.
+request has been coming for the longest, and a new one last. A request that came whole is always answered.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ SMALL = 64 * 1024
 LINGER = 2.0
 """Seconds in which a client that still sends is listened to, so that it gets to read the answer (RFC 9112 §9.6)."""
 
+PATIENCE = 1.0
+"""Seconds for which a connection gives way only where all others are as new: else it might have no time to ask."""
+
 _BACKLOG = 128
 _POLL = 0.1  # seconds after which a stop is noticed
+_HANG_UP = 0.01  # seconds that a connection may take to end
 _PIECE = 64 * 1024
-_FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_TURNED_AWAY = problem(503, "all connections are taken; send it again later", headers={"Retry-After": "5"})
 
 State = Literal["idle", "receiving", "working", "sending"]
+
+_FIRST: tuple[State, ...] = ("idle", "receiving", "sending")  # whoever is at that gives way first
 
 
 @dataclass(slots=True, eq=False)
@@ -74,14 +80,19 @@ class Places:
             return self._make_room()
 
     def _make_room(self) -> bool:
-        for state in ("idle", "receiving", "sending"):
-            waiting = [place for place in self._taken if place.state == state and not place.gives_way]
-            if waiting:
-                slowest = min(waiting, key=lambda place: place.since)
-                slowest.gives_way = True
-                slowest.stream.hang_up(socket.SHUT_RDWR)
-                return True
-        return False
+        waiting = [place for place in self._taken if place.state != "working" and not place.gives_way]
+        if not waiting:
+            return False
+        new = time.monotonic() - PATIENCE
+
+        def order(place: Place) -> tuple[bool, int, float]:
+            is_new = place.since > new
+            return is_new, place.state == "sending" if is_new else _FIRST.index(place.state), place.since
+
+        slowest = min(waiting, key=order)
+        slowest.gives_way = True
+        slowest.stream.hang_up(socket.SHUT_RDWR)
+        return True
 
     def idles(self, place: Place) -> None:
         """The connection waits for its next request."""
@@ -102,9 +113,11 @@ class Places:
                 raise wire.Gone
             place.state = "working"
 
-    def leave(self, place: Place) -> None:
-        """The connection has ended."""
+    def leave(self, place: Place, end: Callable[[socket.socket], None]) -> None:
+        """The connection has ended: close it with ``end``. Nobody may hang up on it any more, for its descriptor may
+        be another connection's by then."""
         with self._lock:
+            end(place.stream.socket)
             self._taken.discard(place)
             if not self._taken:
                 self._empty.notify_all()
@@ -180,8 +193,7 @@ class Server(ThreadingHTTPServer):
             return super().get_request()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                self.places.make_room()
-                time.sleep(_POLL)
+                time.sleep(_HANG_UP if self.places.make_room() else _POLL)
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -194,14 +206,13 @@ class Server(ThreadingHTTPServer):
         try:
             thread.start()
         except RuntimeError:  # the system has no thread left
-            self.places.leave(place)
-            self._turn_away(request)
+            self.places.leave(place, self._turn_away)
 
     def _turn_away(self, connection: socket.socket) -> None:
         if self.rules.tls is None:
             connection.setblocking(False)
             with suppress(OSError):  # it might have to wait, and nobody waits for it
-                connection.send(_FULL)
+                connection.send(_whole(_TURNED_AWAY, http_1_1=True, keep_alive=False))
         self.shutdown_request(connection)
 
     def _serve(self, place: Place, client_address: Any) -> None:
@@ -209,8 +220,7 @@ class Server(ThreadingHTTPServer):
             with suppress(wire.Gone):  # clients come and go
                 Handler(place, client_address, self)
         finally:
-            self.shutdown_request(place.stream.socket)
-            self.places.leave(place)
+            self.places.leave(place, self.shutdown_request)
 
     def run(self) -> None:
         """Take connections until :meth:`stop` is called from another thread."""
@@ -242,7 +252,8 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Make the connection ready: TLS first, and no waiting for packets to fill (Nagle)."""
         rules, stream = self.server.rules, self.place.stream
-        stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        with suppress(OSError):  # on macOS, where the client has gone already
+            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         if rules.tls is not None:
             stream.deadline = time.monotonic() + rules.times.head
             try:
@@ -309,10 +320,9 @@ class Handler(BaseHTTPRequestHandler):
 
         def send(answer: Answer) -> None:
             try:
-                assert isinstance(answer.body, bytes)  # noqa: S101 - only single receipts come this way
                 self._tell(request, answer, time.perf_counter() - began)
                 keep_alive = not self.server.places.closing
-                data = answer.head(http_1_1=request.http_1_1, keep_alive=keep_alive) + answer.body
+                data = _whole(answer, http_1_1=request.http_1_1, keep_alive=keep_alive)
                 # The client has read what came before, or else it has thousands of answers lying there.
                 if self.stream.socket.send(data, socket.MSG_DONTWAIT) < len(data):
                     self.stream.hang_up(socket.SHUT_RDWR)
@@ -331,6 +341,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer_before = None
 
     def _receives(self) -> None:
+        # Until the answer before is sent, the connection is at that, and gives way to nobody.
+        self._wait_for_the_answer_before()
         self.place.state, self.place.since = "receiving", time.monotonic()
 
     def _answered(self, request: wire.Request, unread: _Unread, began: float) -> Answer | None:
@@ -403,6 +415,12 @@ class _Unread:
     """What is left of a request on the connection: all of its body, some of it (nobody knows), or nothing."""
 
     state: Literal["unread", "broken", "whole"] = "unread"
+
+
+def _whole(answer: Answer, *, http_1_1: bool, keep_alive: bool) -> bytes:
+    """A short answer, as it is sent."""
+    assert isinstance(answer.body, bytes)  # noqa: S101 - a file is sent piece by piece
+    return answer.head(http_1_1=http_1_1, keep_alive=keep_alive) + answer.body
 
 
 def _known(method: str) -> str:
