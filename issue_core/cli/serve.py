@@ -75,6 +75,7 @@ def serve(
     secrets = _secrets(settings, no_auth=no_auth)
     if log_format not in ("text", "json", "none"):
         raise UsageError(f"--log-format is text, json or none, not {log_format!r}")
+    gc.freeze()  # what was imported stays: no need to look through it again
     gc.enable()  # this one lives long
     store = Ledger(settings.ledger, busy_timeout=settings.serve.busy_timeout)
     with _access_log(log_format) as log, stopped_by(SIGTERM, SIGINT) as stop:

@@ -320,7 +320,6 @@ class Handler(BaseHTTPRequestHandler):
 
         def send(answer: Answer) -> None:
             try:
-                self._tell(request, answer, time.perf_counter() - began)
                 keep_alive = not self.server.places.closing
                 data = _whole(answer, http_1_1=request.http_1_1, keep_alive=keep_alive)
                 # The client has read what came before, or else it has thousands of answers lying there.
@@ -331,6 +330,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.stream.hang_up(socket.SHUT_RDWR)
             finally:
                 sent.release()
+            self._tell(request, answer, time.perf_counter() - began)
 
         return send
 
