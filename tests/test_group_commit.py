@@ -147,3 +147,25 @@ def test_what_is_wrong_about_one_call_is_no_other_s_trouble(path: Path) -> None:
     assert [outcome[0].outcome for outcome in (outcomes[2], outcomes[9]) if isinstance(outcome, list)] == [
         "created"
     ] * 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_that_fails_costs_nobody_else_an_answer(path: Path) -> None:
+    with Ledger(path) as ledger:
+        group = GroupCommit(ledger, transport="rest")
+        group.ingest([document(0)])
+        told = threading.Semaphore(0)
+
+        def fails(_: Outcome) -> None:
+            raise ValueError("a fault of the listener's")
+
+        with HeldUp(path):
+            first = threading.Thread(target=group.ingest, args=([document(1)],))
+            first.start()
+            until_busy(group)
+            group.submit([document(2)], fails)
+            group.submit([document(3)], lambda _: told.release())
+        assert told.acquire(timeout=60)
+        first.join()
+        assert [receipt.outcome for receipt in group.ingest([document(2)])] == ["duplicate"]
+        group.close()

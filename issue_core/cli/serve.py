@@ -158,6 +158,7 @@ def _greet(settings: Settings, url: str, secrets: Mapping[str, str] | None, *, i
 @contextmanager
 def _access_log(log_format: str) -> Iterator[Callable[[Entry], None]]:
     """What hears of each request until the block ends."""
+    import os
     import sys
     from contextlib import suppress
 
@@ -168,10 +169,12 @@ def _access_log(log_format: str) -> Iterator[Callable[[Entry], None]]:
         return
 
     def write(lines: str) -> None:
-        # Each line is visible ASCII, or escaped already. Where nobody can hear it, it is not said.
-        with suppress(OSError, ValueError):
-            sys.stderr.write(f"{lines}\n")
-            sys.stderr.flush()
+        # Each line is visible ASCII, or escaped already. Not through sys.stderr: where nobody takes the lines, this
+        # thread waits here for ever, and would keep its lock. Where nobody can hear it, it is not said.
+        rest = memoryview(f"{lines}\n".encode())
+        with suppress(OSError):
+            while rest:
+                rest = rest[os.write(sys.stderr.fileno(), rest) :]
 
     writer = access_log.Writer(access_log.as_text if log_format == "text" else access_log.as_json, write)
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,7 +18,7 @@ import pytest
 
 from issue_core.config.settings import LOCAL
 from tests.support.cli import Issue, a_spec, ndjson
-from tests.support.serving import KEY, TIMEOUT, Serving, post, serving
+from tests.support.serving import KEY, TIMEOUT, Serving, ask, post, serving
 
 PROBLEM = "application/problem+json"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - as users may have it
@@ -417,8 +419,28 @@ def test_the_access_log_has_a_line_a_request_and_no_secret(issue: Issue) -> None
     assert not [line for line in server.log if KEY in line or "a-wrong-key" in line]
 
 
+def test_a_log_that_nobody_reads_holds_nothing_up(issue: Issue) -> None:
+    environment = issue.environment | {"ISSUE_CORE_API_KEY": KEY}
+    ours, its = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = issue.start("serve", "--port", str(port), stdin=None, stdout=None, stderr=its, env=environment)
+    os.close(its)
+    try:
+        server = Serving(process, f"http://127.0.0.1:{port}")
+        until(lambda: b"serving" in os.read(ours, 4096))
+        connection = http.client.HTTPConnection(*server.address, timeout=TIMEOUT)
+        for _ in range(2_000):  # more lines than a pipe takes
+            assert ask(connection, "GET", "/issues/no").status == 404
+        connection.close()
+        assert server.stop() == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
 def test_tls_is_spoken_where_a_certificate_is_given(issue: Issue, certificate: tuple[Path, Path]) -> None:
-    import http.client
     import ssl
 
     cert, key = map(str, certificate)

@@ -16,6 +16,12 @@ from typing import Any, NamedTuple
 MOMENT = 0.05
 """Seconds that a line waits for others."""
 
+MOST_LINES = 10_000
+"""Lines that wait where nobody takes them; what comes beyond is dropped, and counted."""
+
+LAST_MOMENT = 1.0
+"""Seconds that the last lines have at the end."""
+
 _LONGEST_PATH = 200
 
 
@@ -86,6 +92,7 @@ class Writer:
         self._render = render
         self._write = write
         self._lines: deque[str] = deque()
+        self._dropped = 0
         self._news = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
@@ -93,16 +100,19 @@ class Writer:
 
     def __call__(self, entry: Entry) -> None:
         """Note an entry."""
+        if len(self._lines) >= MOST_LINES:
+            self._dropped += 1  # whoever should read the log does not: better without it than out of memory
+            return
         self._lines.append(self._render(entry))
         # In this order: a line that comes after the news were cleared tells of itself, an earlier one is handed on.
         if not self._news.is_set():
             self._news.set()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, unless nobody takes it."""
         self._ended.set()
         self._news.set()
-        self._thread.join()
+        self._thread.join(LAST_MOMENT)
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -114,5 +124,8 @@ class Writer:
 
     def _hand_on(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if self._dropped:
+            lines.append(f"{_now()} {self._dropped} lines were dropped: nobody took them in time")
+            self._dropped = 0
         if lines:
             self._write("\n".join(lines))
