@@ -79,7 +79,8 @@ def test_each_of_many_threads_gets_the_receipts_of_its_own_documents(group: Grou
 
 
 def test_calls_that_come_while_one_commits_share_the_next_commit(path: Path) -> None:
-    with Counting(path) as ledger:
+    ledger = Counting(path)
+    with ledger:
         group = GroupCommit(ledger, transport="rest")
         group.ingest([document(0)])
         outcomes: list[Outcome] = []

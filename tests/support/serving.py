@@ -11,12 +11,13 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from issue_core.ledger import queries
 from tests.support.cli import Issue
 
 KEY = "a-key-of-the-tests-0123456789"
@@ -278,3 +279,41 @@ def cpu_seconds(pid: int) -> float:
     """Seconds that a process has used a processor for, until now."""
     times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+
+
+HEAD = f"Host: localhost\r\nX-API-Key: {KEY}\r\n"
+"""The headers that every request needs."""
+
+
+def get(target: str, *headers: str, method: str = "GET") -> bytes:
+    """A request without a body, as bytes."""
+    return "\r\n".join([f"{method} {target} HTTP/1.1", HEAD.strip(), *headers, "", ""]).encode()
+
+
+def in_chunks(chunks: bytes, *headers: str, coding: str = "Transfer-Encoding: chunked") -> bytes:
+    """A POST with this body, which says what chunks it comes in."""
+    return "\r\n".join(["POST /issues HTTP/1.1", HEAD.strip(), coding, *headers, "", ""]).encode("latin-1") + chunks
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    """What the server sends until it closes."""
+    seen = bytearray()
+    with suppress(ConnectionResetError):  # its end came while something was still on the way
+        while data := connection.recv(65536):
+            seen += data
+    return bytes(seen)
+
+
+def adds_up(issue: Issue) -> dict[str, int]:
+    """What was received, by outcome, in a ledger whose books add up."""
+    [status] = issue.run("status", "--json").objects
+    received: dict[str, int] = status["received"]
+    assert set(received) == {"created", "duplicate", "conflict", "invalid"}
+    assert received["created"] == status["total"] == sum(status["states"].values())
+    with issue.ledger as ledger, ledger.read() as connection:
+        tasks = queries.tasks(connection, queries.Filter(), limit=None, newest_first=False)
+        sightings = sum(sum(task.sightings.values()) for task in tasks)
+        [(kept,)] = connection.execute("SELECT coalesce(sum(count), 0) FROM rejects")
+    assert sightings == received["created"] + received["duplicate"]
+    assert kept == received["conflict"] + received["invalid"]
+    return received
