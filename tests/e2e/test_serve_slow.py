@@ -136,8 +136,12 @@ def _took(server: Serving, requests: int) -> list[float]:
 SLOW = 200
 
 
-@pytest.mark.parametrize(("places", "bound"), [(256, 3.0), (50, 4.0)])
-def test_two_hundred_slow_clients_make_nobody_else_slow(issue: Issue, places: int, bound: float) -> None:
+BOUND = 10.0
+"""On a quiet machine it is 1.1; where slow clients take threads or places from others, it is hundreds."""
+
+
+@pytest.mark.parametrize("places", [256, 50])
+def test_two_hundred_slow_clients_make_nobody_else_slow(issue: Issue, places: int) -> None:
     with serving(issue, "--log-format", "none", config=f"[serve]\nmax_connections = {places}\n") as server:
         _took(server, 20)
         alone, among = [], []
@@ -151,7 +155,7 @@ def test_two_hundred_slow_clients_make_nobody_else_slow(issue: Issue, places: in
     # What else runs on the machine makes both of them more, and neither less.
     ratio = min(among) / min(alone)
     print(f"{places} places: {min(alone) * 1e3:.2f} ms alone; among {SLOW} slow clients {ratio:.2f} times that")
-    assert ratio < bound
+    assert ratio < BOUND
     assert not [line for line in server.log if "Traceback" in line]
 
 
