@@ -25,12 +25,16 @@ RUN = os.urandom(4).hex()
 
 
 class Transaction(NamedTuple):
-    """An open write transaction, as the functions of this package take it: one moment, one run, one commit."""
+    """An open write transaction, as the functions of this package take it: one moment, one run, one commit.
+
+    ``noted`` is what this ledger is known to hold for good, beyond the transaction too.
+    """
 
     connection: sqlite3.Connection
     moment: datetime
     now: str
     run: str
+    noted: set[tuple[str, str, int]]
 
 
 class Ledger:
@@ -49,6 +53,7 @@ class Ledger:
         self.busy_timeout = busy_timeout
         self.run = run
         self._commit: Commit | None = None
+        self._noted: set[tuple[str, str, int]] = set()
 
     def __enter__(self) -> Ledger:
         return self
@@ -123,6 +128,7 @@ class Ledger:
                 self._commit.wait()
             except sqlite3.Error:
                 self._commit = None
+                self._noted.clear()
                 raise
         # Only now: whoever is interrupted while waiting waits again before anything else is done.
         self._commit = None
@@ -135,9 +141,10 @@ class Ledger:
             connection.execute("BEGIN IMMEDIATE")
             moment = self.clock.now()
             try:
-                yield Transaction(connection, moment, to_text(moment), self.run)
+                yield Transaction(connection, moment, to_text(moment), self.run, self._noted)
             except BaseException:
                 roll_back(connection)
+                self._noted.clear()
                 raise
 
     @contextmanager

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 BLOCK = 1024
 
+MOST_NOTED = 10_000
+"""So many rows are remembered as written, at most."""
+
 _ADD = "INSERT OR IGNORE INTO facets (facet, value, block) VALUES (?, ?, ?)"
 
 _ADD_TIME = """
@@ -46,9 +49,21 @@ def add(tx: Transaction, first_seq: int, state: TaskState, specs: Sequence[Spec]
     while start < len(specs):
         block = (first_seq + start) // BLOCK
         end = min((block + 1) * BLOCK - first_seq, len(specs))
-        put(tx.connection, _ADD, [("state", state, block), *_values(block, specs[start:end])])
-        tx.connection.execute(_ADD_TIME, (block, *_hour(tx.now)))
+        # A state's row may be forgotten by sync at any time. All others stay: what was noted once need not be again.
+        new = {row for row in _values(block, specs[start:end]) if row not in tx.noted}
+        put(tx.connection, _ADD, [("state", state, block), *new])
+        hour = ("", tx.now[:13], block)
+        if hour not in tx.noted:
+            tx.connection.execute(_ADD_TIME, (block, *_hour(tx.now)))
+            new.add(hour)
+        _note(tx.noted, new)
         start = end
+
+
+def _note(noted: set[tuple[str, str, int]], new: set[tuple[str, str, int]]) -> None:
+    if len(noted) > MOST_NOTED:
+        noted.clear()
+    noted |= new
 
 
 def _hour(now: str) -> tuple[str, str]:

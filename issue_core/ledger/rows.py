@@ -12,18 +12,20 @@ FEW = 64
 """So many rows go in one statement; more are given to SQLite one by one, which then costs no more."""
 
 
-def put(connection: sqlite3.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> int:
-    """Run an ``INSERT`` whose ``VALUES`` are one row of question marks for all of ``rows``; how many were written.
+def put(connection: sqlite3.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> sqlite3.Cursor | None:
+    """Run an ``INSERT`` whose ``VALUES`` are one row of question marks for all of ``rows``; None when there are none.
+
+    The cursor's ``rowcount`` says how many were written.
 
     Few rows go in one statement: each call of SQLite's lets go of Python's lock, and in a process with many threads
     it takes longer to get it back than to write a row.
     """
     given = list(rows)
     if not given:
-        return 0
+        return None
     if len(given) > FEW:
-        return connection.executemany(statement, given).rowcount
-    return connection.execute(_for(statement, len(given)), list(chain.from_iterable(given))).rowcount
+        return connection.executemany(statement, given)
+    return connection.execute(_for(statement, len(given)), list(chain.from_iterable(given)))
 
 
 @lru_cache(maxsize=512)

@@ -72,7 +72,8 @@ def store(tx: Transaction, accepted: Sequence[Accepted], transport: Transport) -
         return []
     connection = tx.connection
     state: TaskState = "pending"
-    new = put(connection, _INSERT, _rows(tx, accepted, transport, state))
+    written = put(connection, _INSERT, _rows(tx, accepted, transport, state))
+    new = written.rowcount if written else 0
     # What this batch has stored are the newest rows: nobody else writes meanwhile, and no row is ever deleted.
     last = connection.execute(_LAST_SEQ).fetchone()[0] - new
     if new == len(accepted):

@@ -300,3 +300,22 @@ def test_a_clock_that_went_back_hides_no_task(ledger: Ledger) -> None:
     assert [task.seq for task in since] == [1, 2]
     assert [task.seq for task in until] == [2]
     assert [task.seq for task in recent] == [1]
+
+
+def _undo_a_task_of(ledger: Ledger, repo: str) -> None:
+    with ledger.write() as tx:
+        spec = queries.spec_of(queries.task(tx.connection, 1))._replace(target_repo=repo)
+        facets.add(tx, 2, "pending", [spec])
+        assert tx.connection.execute("SELECT count(*) FROM facets WHERE value = ?", (repo,)).fetchone() == (1,)
+        raise NotFound("the transaction is undone")
+
+
+def test_a_value_whose_first_task_was_undone_is_found_when_the_next_one_is_stored(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ingest(ledger, [written(a_spec())])
+        with pytest.raises(NotFound):
+            _undo_a_task_of(ledger, "acme/new")
+        ingest(ledger, [written(a_spec(triggering_event_id=an_event_id(2), target_repo="acme/new"))])
+        with ledger.read() as connection:
+            found = queries.tasks(connection, Filter(repo="acme/new"), limit=None, newest_first=False)
+            assert [task.seq for task in found] == [2]
