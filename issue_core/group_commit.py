@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import deque
@@ -9,10 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from issue_core import taskspec
-from issue_core.errors import IssueCoreError, LedgerBusy, LedgerFull
+from issue_core.errors import IssueCoreError, LedgerBusy, LedgerFull, LedgerUnreachable
 from issue_core.ingestion import store_judged
 from issue_core.ledger import Ledger
 from issue_core.task import MAX_DOCUMENT, Accepted, Document, Receipt, Rejected, Transport
+
+MOST_BYTES = 8 * 1024 * 1024
+"""Bytes of documents in one commit, about: what waits beyond that has the next one."""
 
 Outcome = list[Receipt] | IssueCoreError
 """What became of a call: its receipts, or why nothing of it was stored."""
@@ -24,6 +28,7 @@ class _Call:
 
     judged: list[Accepted | Rejected]
     done: Callable[[Outcome], None]
+    size: int
     outcome: Outcome = field(default_factory=lambda: IssueCoreError("the commit that this was a part of was given up"))
 
 
@@ -45,6 +50,11 @@ class GroupCommit:
         self._waiting: deque[_Call] = deque()
         self._busy = False
         self._closed = False
+        self._file: tuple[int, int] | None = None
+        self.ending = False
+        """Whether long batches should end between two commits."""
+        self.failed = False
+        """Whether the last commit failed."""
         self._work = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, name="group commit", daemon=True)
         self._thread.start()
@@ -81,7 +91,8 @@ class GroupCommit:
         """
         # Judged before its turn comes: while one thread waits for the disk, the others do this.
         judge, most, strict = taskspec.judge, self.max_document, self.strict
-        call = _Call([judge(document, strict=strict, max_document=most) for document in documents], done)
+        judged = [judge(document, strict=strict, max_document=most) for document in documents]
+        call = _Call(judged, done, sum(len(item.document.raw) for item in judged))
         with self._mutex:
             if self._busy:
                 self._waiting.append(call)
@@ -112,18 +123,40 @@ class GroupCommit:
                 for call in group:
                     _tell(call)
 
+    def require_its_file(self) -> None:
+        """What is written to a file that was moved away or deleted would be gone with this process.
+
+        Raises:
+            LedgerUnreachable: the ledger's file is no longer the one that was opened.
+        """
+        try:
+            found = os.stat(self._ledger.path)  # noqa: PTH116 - once a commit: a path object's way is longer
+        except FileNotFoundError:
+            if self._file is None:
+                return  # it is made with the first commit
+            raise _moved(self._ledger) from None
+        if self._file is None:
+            self._file = (found.st_dev, found.st_ino)
+        elif self._file != (found.st_dev, found.st_ino):
+            raise _moved(self._ledger)
+
     def _next_group(self) -> list[_Call]:
         with self._mutex:
-            group = list(self._waiting)
-            self._waiting.clear()
+            group: list[_Call] = []
+            size = 0
+            while self._waiting and size < MOST_BYTES:
+                group.append(self._waiting.popleft())
+                size += group[-1].size
             self._busy = bool(group)
             return group
 
     def _commit(self, group: Sequence[_Call]) -> None:
         judged = [item for call in group for item in call.judged]
         try:
+            self.require_its_file()
             receipts = iter(store_judged(self._ledger, judged, transport=self._transport))
         except IssueCoreError as error:
+            self.failed = True
             if len(group) > 1 and not isinstance(error, LedgerBusy | LedgerFull):
                 # Something about one of them, such as a damaged row under its event ID: the others must not suffer.
                 for call in group:
@@ -132,8 +165,16 @@ class GroupCommit:
             for call in group:
                 call.outcome = error
         else:
+            self.failed = False
             for call in group:
                 call.outcome = [next(receipts) for _ in call.judged]
+
+
+def _moved(ledger: Ledger) -> LedgerUnreachable:
+    return LedgerUnreachable(
+        f"the ledger {ledger.path} was moved or deleted while it was in use; nothing was stored",
+        hint="Lay it back, or start again.",
+    )
 
 
 def _tell(call: _Call) -> None:

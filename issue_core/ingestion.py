@@ -13,6 +13,9 @@ from issue_core.ledger import Ledger, Transaction, history, queries, rejects, ta
 from issue_core.ledger.rehearsal import Rehearsal
 from issue_core.task import MAX_DOCUMENT, Accepted, Document, FieldProblem, Receipt, Rejected, Spec, Transport
 
+MOST_DIFFERENCES = 100
+"""As many fields as a person reads."""
+
 SECOND_TASK = (
     "looks like a second task of one event: give it an event ID of its own, derived from the event and what asks, "
     "such as uuid5(event, source_id); issue rejects replay --as-new does that with this one"
@@ -224,7 +227,11 @@ def _same_by_todays_rules(stored: Spec, item: Accepted) -> bool:
 def _differences(stored: Spec, new: Spec) -> tuple[FieldProblem, ...]:
     """What differs between two specs with one event ID; with a hint where they look like two tasks of one event."""
     fields = taskspec.differing_fields(stored, new)
-    problems = [FieldProblem(field, "differs from what this event ID stands for already") for field in fields]
+    problems = [
+        FieldProblem(field, "differs from what this event ID stands for already") for field in fields[:MOST_DIFFERENCES]
+    ]
+    if len(fields) > MOST_DIFFERENCES:
+        problems.append(FieldProblem("document", f"differs in {len(fields) - MOST_DIFFERENCES:,} more fields"))
     if {"source_id", "target_repo", "title"} & set(fields):
         problems.append(FieldProblem("triggering_event_id", SECOND_TASK))
     return tuple(problems)

@@ -14,10 +14,10 @@ from issue_core.cli.group import examples, new_app
 from issue_core.cli.options import ConfigOption, LedgerOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from issue_core.config import Settings
-    from issue_core.transports.http.access_log import Entry
+    from issue_core.transports.http.access_log import Writer
 
 KEY_VARIABLE = "ISSUE_CORE_API_KEY"
 
@@ -78,16 +78,18 @@ def serve(
     gc.freeze()  # what was imported stays: no need to look through it again
     gc.enable()  # this one lives long
     store = Ledger(settings.ledger, busy_timeout=settings.serve.busy_timeout)
-    with _access_log(log_format) as log, stopped_by(SIGTERM, SIGINT) as stop:
-        choices = Choices(secrets, strict=strict, sync=sync, log=log, say=output.message)
+    with _logging(log_format) as log, stopped_by(SIGTERM, SIGINT) as stop:
+        choices = Choices(
+            secrets, strict=strict, sync=sync, log=log, say=lambda text: log.line(output.escape(text, multiline=True))
+        )
         service = Service(store, settings, choices)
         try:
             _greet(settings, service.url, secrets, is_tls=settings.serve.tls_cert is not None)
             answered = service.run(stop.event)
         finally:
             service.close()
-    if not answered:
-        output.message("some requests were not answered in time; what was not answered was not promised")
+        if not answered:
+            log.line("some requests were not answered in time; what was not answered was not promised")
     if stop.by == SIGINT:
         raise typer.Exit(130)
 
@@ -156,17 +158,13 @@ def _greet(settings: Settings, url: str, secrets: Mapping[str, str] | None, *, i
 
 
 @contextmanager
-def _access_log(log_format: str) -> Iterator[Callable[[Entry], None]]:
-    """What hears of each request until the block ends."""
+def _logging(log_format: str) -> Iterator[Writer]:
+    """What writes lines on standard error until the block ends, without keeping anybody waiting."""
     import os
     import sys
     from contextlib import suppress
 
     from issue_core.transports.http import access_log
-
-    if log_format == "none":
-        yield lambda _: None
-        return
 
     def write(lines: str) -> None:
         # Each line is visible ASCII, or escaped already. Not through sys.stderr: where nobody takes the lines, this
@@ -176,7 +174,8 @@ def _access_log(log_format: str) -> Iterator[Callable[[Entry], None]]:
             while rest:
                 rest = rest[os.write(sys.stderr.fileno(), rest) :]
 
-    writer = access_log.Writer(access_log.as_text if log_format == "text" else access_log.as_json, write)
+    renders = {"text": access_log.as_text, "json": access_log.as_json, "none": lambda _: None}
+    writer = access_log.Writer(renders[log_format], write)
     try:
         yield writer
     finally:

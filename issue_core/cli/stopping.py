@@ -37,7 +37,9 @@ def stopped_by(*signals: signal.Signals) -> Iterator[Stop]:
     finally:
         signal.set_wakeup_fd(descriptor)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # Who was told to end ends: another SIGTERM on the way there is no reason to be killed by it.
+            ended = number == signal.SIGTERM and stop.by is not None
+            signal.signal(number, signal.SIG_IGN if ended else handler)
         its.close()
         listener.join()
         ours.close()

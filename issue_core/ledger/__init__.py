@@ -20,6 +20,10 @@ from issue_core.task import to_text
 
 __all__ = ["Ledger", "Transaction"]
 
+_PROVE = """
+    INSERT INTO meta (key, value) VALUES ('proved_at', :now) ON CONFLICT DO UPDATE SET value = excluded.value
+"""
+
 RUN = os.urandom(4).hex()
 """This process, in the history rows that it writes."""
 
@@ -105,6 +109,11 @@ class Ledger:
         with self._transaction() as tx:
             yield tx
             tx.connection.execute("COMMIT")
+
+    def prove(self) -> None:
+        """Write something, to see whether that works. Raises what :meth:`write` raises."""
+        with self.write() as tx:
+            tx.connection.execute(_PROVE, {"now": tx.now})
 
     @contextmanager
     def write_behind(self) -> Iterator[Transaction]:

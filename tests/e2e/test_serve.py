@@ -18,7 +18,7 @@ import pytest
 
 from issue_core.config.settings import LOCAL
 from tests.support.cli import Issue, a_spec, ndjson
-from tests.support.serving import KEY, TIMEOUT, Serving, ask, post, serving
+from tests.support.serving import KEY, TIMEOUT, Raw, Serving, ask, in_chunks, post, serving
 
 PROBLEM = "application/problem+json"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - as users may have it
@@ -325,10 +325,57 @@ def test_a_tracker_that_hangs_does_not_keep_the_server_from_ending(issue: Issue)
                 assert server.process.wait(10) == 0
 
 
+def test_long_batches_do_not_keep_it_from_ending(issue: Issue) -> None:
+    body = b"{\n" * 300_000  # each line a reject, which takes its time
+    with serving(issue) as server, server.raw() as one, server.raw() as other:
+        for raw in (one, other):
+            raw.send(post(body, "Content-Type: application/x-ndjson"))
+        until(lambda: issue.run("status", "--json").objects[0]["rejects"] > 0)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(12) == 0
+    assert not [line for line in server.log if "Traceback" in line]
+
+
 def test_an_interrupt_ends_it_too_and_says_so_in_the_exit_code(issue: Issue) -> None:
     with serving(issue) as server:
         assert server.stop(signal.SIGINT) == 130
         assert not [line for line in server.log if "Traceback" in line]
+
+
+def test_a_ledger_that_was_deleted_takes_nothing_more(issue: Issue) -> None:
+    with serving(issue) as server:
+        assert server.ask("POST", "/issues", a_spec(1)).status == 201
+        for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
+            (issue.folder / name).unlink()
+        assert server.ask("POST", "/issues", a_spec(2)).status == 503
+        assert server.ask("GET", "/readyz", key=None).status == 503
+        assert not issue.path.exists()
+
+
+def test_an_answer_that_the_client_takes_slowly_comes_whole(issue: Issue) -> None:
+    specs = [json.dumps(a_spec(1, description="x", **{f"field{n}": n for n in range(5)})).encode()]
+    specs.append(json.dumps(a_spec(1, description="y", **{"long" * 50 + str(n): n for n in range(110)})).encode())
+    with serving(issue) as server:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
+        connection.settimeout(TIMEOUT)
+        connection.connect(server.address)
+        with Raw(connection) as raw:
+            requests = [post(specs[0]), *(post(specs[1]) for _ in range(30))]
+            sender = threading.Thread(target=raw.send, args=requests)
+            sender.start()
+            answers = [raw.answer() for _ in range(31)]
+            sender.join()
+    assert [answer.status for answer in answers] == [201, *[409] * 30]
+    assert all(len(answer.json()["errors"]) <= 102 for answer in answers[1:])
+
+
+def test_a_byte_order_mark_is_nothing_however_the_body_comes(server: Serving) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps(fresh(200)).encode()
+    with server.raw() as raw:
+        raw.send(in_chunks(f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"), post(body))
+        assert [raw.answer().status, raw.answer().status] == [201, 200]
 
 
 def test_a_busy_ledger_is_503_and_promises_nothing(issue: Issue) -> None:

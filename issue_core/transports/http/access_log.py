@@ -88,7 +88,7 @@ def _ms(entry: Entry) -> str:
 class Writer:
     """Hands lines on to ``write``, those of :data:`MOMENT` together, from a thread of its own."""
 
-    def __init__(self, render: Callable[[Entry], str], write: Callable[[str], None]) -> None:
+    def __init__(self, render: Callable[[Entry], str | None], write: Callable[[str], None]) -> None:
         self._render = render
         self._write = write
         self._lines: deque[str] = deque()
@@ -99,14 +99,23 @@ class Writer:
         self._thread.start()
 
     def __call__(self, entry: Entry) -> None:
-        """Note an entry."""
+        """Note an entry, unless ``render`` makes nothing of it."""
+        line = self._render(entry)
+        if line is not None:
+            self._note(line)
+
+    def _note(self, line: str) -> None:
         if len(self._lines) >= MOST_LINES:
             self._dropped += 1  # whoever should read the log does not: better without it than out of memory
             return
-        self._lines.append(self._render(entry))
+        self._lines.append(line)
         # In this order: a line that comes after the news were cleared tells of itself, an earlier one is handed on.
         if not self._news.is_set():
             self._news.set()
+
+    def line(self, text: str) -> None:
+        """Note a line that is no entry."""
+        self._note(text)
 
     def close(self) -> None:
         """Write what is left, unless nobody takes it."""

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from issue_core.errors import IssueCoreError
+from issue_core.errors import IssueCoreError, LedgerBusy
 from issue_core.group_commit import GroupCommit
 from issue_core.task import Document, Place, Receipt
 from issue_core.transports.http.answers import JSON, NDJSON, Answer, HttpError, encoded, problem
@@ -16,8 +16,8 @@ from issue_core.transports.http.wire import Request
 from issue_core.transports.splitter import Splitter
 from issue_core.transports.unit import Unit
 
-BATCH = 1_000
-"""Documents that a long body has in one commit: other requests' turns come in between."""
+BATCH, BATCH_BYTES = 1_000, 4 * 1024 * 1024
+"""Documents, and bytes of them, that a long body has in one commit: other requests' turns come in between."""
 
 IN_MEMORY = 1024 * 1024
 """Bytes of a body, or of an answer, that stay in memory; what is longer lies in a temporary file."""
@@ -96,8 +96,8 @@ def _pieces(spool: IO[bytes]) -> Iterator[bytes]:
 def _whole(spool: IO[bytes], limit: int) -> Document:
     """A body that is one document, however long: over the limit it is its head, its length and its hash."""
     unit = Unit(Place(), limit)
-    for piece in _pieces(spool):
-        unit.add(piece)
+    for number, piece in enumerate(_pieces(spool)):
+        unit.add(piece if number else piece.removeprefix(_BOM))
     return unit.document()
 
 
@@ -134,8 +134,12 @@ def _invalid(document: Document, receipt: Receipt, limit: int) -> tuple[int, str
             f"a TaskSpec has {limit:,} bytes at most (max_document in the section [ingest] of the configuration)",
         )
     if not _is_json(document.raw):
-        return 400, "the body is not JSON: " + "; ".join(error.problem for error in receipt.errors)
-    return 422, "this is no TaskSpec: " + "; ".join(f"{error.field}: {error.problem}" for error in receipt.errors[:10])
+        return 400, "the body is not JSON: " + _in_words(receipt)
+    return 422, "this is no TaskSpec: " + _in_words(receipt)
+
+
+def _in_words(receipt: Receipt) -> str:
+    return "; ".join(f"{error.field}: {error.problem}" for error in receipt.errors[:10])
 
 
 def _is_json(raw: bytes) -> bool:
@@ -177,6 +181,8 @@ def _many(
         written.write(start)
         first = True
         for batch in _batches(pieces, meta, group.max_document):
+            if group.ending:
+                raise LedgerBusy("the server is about to end")
             for receipt in group.ingest(batch):
                 outcomes[receipt.outcome] = outcomes.get(receipt.outcome, 0) + 1
                 written.write((b"" if first else between) + encoded(receipt.to_json()))
@@ -191,11 +197,14 @@ def _many(
 def _batches(pieces: Iterable[bytes], meta: dict[str, Any] | None, max_document: int) -> Iterator[list[Document]]:
     splitter = Splitter(file=None, max_document=max_document)
     hand: list[Document] = []
+    size = 0
     for documents in _parts(splitter, pieces):
-        hand += documents if meta is None else [document._replace(meta=meta) for document in documents]
-        while len(hand) >= BATCH:
-            yield hand[:BATCH]
-            del hand[:BATCH]
+        for document in documents:
+            hand.append(document if meta is None else document._replace(meta=meta))
+            size += len(document.raw)
+            if len(hand) >= BATCH or size >= BATCH_BYTES:
+                yield hand
+                hand, size = [], 0
     if hand:
         yield hand
 

@@ -17,9 +17,9 @@ PATIENCE = 1.0
 
 _POLL = 0.1  # seconds between two looks at who is late, once no more connections are taken
 
-State = Literal["idle", "receiving", "working", "sending"]
+State = Literal["idle", "receiving", "body", "working", "sending"]
 
-_FIRST: tuple[State, ...] = ("idle", "receiving", "sending")  # whoever is at that gives way first
+_FIRST: tuple[State, ...] = ("idle", "receiving", "body", "sending")  # whoever is at that gives way first
 
 
 @dataclass(slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -78,7 +79,7 @@ class Application:
                 self.created()
             return answer
 
-        done = None if later is None else (lambda outcome: later(finished(outcome)))
+        done = None if later is None else (lambda outcome: later(_surely(finished, outcome)))
         try:
             if self.keys is not None and route not in OPEN:
                 key = self.keys.holder(request)
@@ -137,16 +138,21 @@ class Application:
 
     def ready(self, _: Asked) -> Answer:
         """Whether the ledger can be written now, and has room."""
-        with self._probing:
-            until, wrong = self._ready
-            if time.monotonic() >= until:
-                wrong = self._not_ready()
-                self._ready = (time.monotonic() + _READY_FOR, wrong)
+        # One thread looks; what the others answer is what the last look found.
+        if time.monotonic() >= self._ready[0] and self._probing.acquire(blocking=False):
+            try:
+                self._ready = (time.monotonic() + _READY_FOR, self._not_ready())
+            finally:
+                self._probing.release()
+        wrong = self._ready[1]
         return wrong.answer() if wrong else Answer(200, encoded({"status": "ready"}))
 
     def _not_ready(self) -> HttpError | None:
         again = {"Retry-After": str(BUSY_AGAIN)}
         try:
+            self.group.require_its_file()
+            if self.group.failed:
+                self.probe.prove()  # only a commit of something shows whether one succeeds again
             with self.probe.write():
                 pass
         except LedgerError as error:
@@ -221,6 +227,15 @@ def _no_query(request: Request) -> None:
 
 def _allowed(methods: Collection[str]) -> Answer:
     return Answer(204, media_type=None, headers={"Allow": ", ".join(methods)})
+
+
+def _surely(finished: Callable[[Answer | IssueCoreError], Answer], outcome: Answer | IssueCoreError) -> Answer:
+    """The answer, whatever happens: whoever waits for it waits in vain otherwise."""
+    try:
+        return finished(outcome)
+    except Exception:  # noqa: BLE001 - said in the log by whoever runs this, and to the client here
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+        return problem(500, "a fault of issue-core's own; its log has the details")
 
 
 def _failed(error: IssueCoreError) -> Answer:

@@ -7,6 +7,7 @@ request has been coming for the longest, and a new one last. A request that came
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import ssl
 import threading
@@ -154,6 +155,7 @@ class Handler(BaseHTTPRequestHandler):
         self.stream = stream
         self.client = str(self.client_address[0])
         self._answer_before: threading.Lock | None = None
+        self._ended = False
         self.server.places.idles(self.place)
 
     def finish(self) -> None:
@@ -177,6 +179,7 @@ class Handler(BaseHTTPRequestHandler):
             self._read_small(request, unread)
         assert answer is not None  # noqa: S101 - where there is no request, there is an error
         keep_alive = request is not None and request.keep_alive and unread.state == "whole" and not places.closing
+        self.stream.deadline = math.inf
         place.state, place.since = "sending", time.monotonic()
         self._send(request, answer, keep_alive=keep_alive)
         self._tell(request, answer, time.perf_counter() - began)
@@ -209,20 +212,37 @@ class Handler(BaseHTTPRequestHandler):
         sent.acquire()
 
         def send(answer: Answer) -> None:
+            keep_alive = not self.server.places.closing
+            self._ended = not keep_alive
+            data = _whole(answer, http_1_1=request.http_1_1, keep_alive=keep_alive)
             try:
-                keep_alive = not self.server.places.closing
-                data = _whole(answer, http_1_1=request.http_1_1, keep_alive=keep_alive)
-                # The client has read what came before, or else it has thousands of answers lying there.
-                if self.stream.socket.send(data, socket.MSG_DONTWAIT) < len(data):
-                    self.stream.hang_up(socket.SHUT_RDWR)
-                self.server.places.idles(self.place)
+                left = data[self.stream.socket.send(data, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                left = data
             except OSError:
                 self.stream.hang_up(socket.SHUT_RDWR)
-            finally:
+                left = b""
+            if left:
+                # The client has not read what came before: a thread waits for that, and only that one.
+                threading.Thread(target=self._send_rest, args=(left, sent), daemon=True).start()
+            else:
+                self.server.places.idles(self.place)
                 sent.release()
             self._tell(request, answer, time.perf_counter() - began)
 
         return send
+
+    def _send_rest(self, left: bytes, sent: threading.Lock) -> None:
+        self.place.state, self.place.since = "sending", time.monotonic()
+        times = self.server.rules.times
+        try:
+            self.stream.send(left, times.body)
+        except wire.Gone:
+            self.stream.hang_up(socket.SHUT_RDWR)
+        finally:
+            self.stream.deadline = time.monotonic() + times.idle
+            self.server.places.idles(self.place)
+            sent.release()
 
     def _wait_for_the_answer_before(self) -> None:
         """Answers go out in the order of the requests, and nothing is closed before they did."""
@@ -233,6 +253,8 @@ class Handler(BaseHTTPRequestHandler):
     def _receives(self) -> None:
         # Until the answer before is sent, the connection is at that, and gives way to nobody.
         self._wait_for_the_answer_before()
+        if self._ended:
+            raise wire.Gone  # RFC 9112 §9.6: after an answer that says close, nothing more is done
         self.place.state, self.place.since = "receiving", time.monotonic()
 
     def _answered(self, request: wire.Request, unread: _Unread, began: float) -> Answer | None:
@@ -240,7 +262,12 @@ class Handler(BaseHTTPRequestHandler):
 
         def body() -> Iterator[bytes]:
             unread.state = "broken"
-            yield from wire.body_of(self.stream, request, self.server.rules.times, self.server.rules.max_body)
+            # Whoever is asked for a body has shown a key: it gives way after those who have not, and as long as it
+            # comes, after those who dawdle.
+            self.place.state = "body"
+            for piece in wire.body_of(self.stream, request, self.server.rules.times, self.server.rules.max_body):
+                self.place.since = time.monotonic()
+                yield piece
             unread.state = "whole"
             self.server.places.works(self.place)
 

@@ -24,6 +24,9 @@ from issue_core.transports.http.server import Rules, Server
 from issue_core.transports.http.wire import Times
 from issue_core.transports.metrics import Durations
 
+PROBE = 0.2
+"""Seconds that /readyz waits for the ledger's write lock."""
+
 GRACE = 8.0
 """Seconds that requests under way have to be answered in, once the service is told to stop."""
 
@@ -49,10 +52,10 @@ class Service:
 
     def __init__(self, ledger: Ledger, settings: Settings, choices: Choices) -> None:
         serve = settings.serve
-        self._choices = choices
+        self._idle = True
         self._writer = ledger.beside()
         self._readers = Readers(ledger)
-        self._probe = ledger.beside()
+        self._probe = Ledger(ledger.path, clock=ledger.clock, busy_timeout=PROBE)
         with self._writer.write():
             pass  # makes or migrates the ledger, or says now why it cannot be written
         self._beside = SyncBeside(ledger, settings, choices.say) if choices.sync else None
@@ -97,17 +100,22 @@ class Service:
             over = time.monotonic() + GRACE
             if self._beside:
                 self._beside.stop()
-            answered = self._server.stop(GRACE)
+            answered = self._server.stop(GRACE / 2)
+            if not answered:
+                self._group.ending = True  # what a long batch has stored is a duplicate when it is sent again
+                answered = self._server.places.close(GRACE / 2)
             taking.join()
+            self._idle = answered
             ended = self._beside is None or self._beside.wait(max(0.0, over - time.monotonic()))
         return answered and ended
 
     def close(self) -> None:
-        """Close what is open."""
-        self._group.close()
-        self._readers.close()
-        self._probe.close()
-        self._writer.close()
+        """Close what is open, unless somebody is still at work with it: that ends with the process."""
+        if self._idle:
+            self._group.close()
+            self._readers.close()
+            self._probe.close()
+            self._writer.close()
 
 
 def is_loopback(host: str) -> bool:

@@ -29,7 +29,7 @@ MOST_HEADERS = 100
 SLOWEST = 16 * 1024
 """Bytes a second at which a body must come, on the whole, once its first time is over."""
 
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d)\.(\d)")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
@@ -220,7 +220,7 @@ def _header(line: bytes) -> tuple[str, str]:
     found = _HEADER.fullmatch(line)
     if not found:
         raise HttpError(400, "a header is malformed")
-    return found[1].decode("ascii").lower(), found[2].rstrip(b" \t").decode("latin-1")
+    return found[1].decode("ascii").lower(), found[2].strip(b" \t").decode("latin-1")
 
 
 def _decoded(path: str) -> str:

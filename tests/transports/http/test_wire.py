@@ -270,3 +270,10 @@ def test_a_client_that_waits_for_it_is_told_to_go_on(client: Client) -> None:
 def test_a_client_that_takes_nothing_is_given_up(client: Client) -> None:
     with watched(client), pytest.raises(Gone):
         client.stream.send(b"x" * 10_000_000, 0.05)
+
+
+def test_a_hostile_header_takes_no_longer_than_a_long_one() -> None:
+    # Where white space could be matched in two ways, this took seconds, in which no other thread ran.
+    began = time.process_time()
+    assert refused(b"GET / HTTP/1.1\r\nHost: x\r\nX:" + b" " * (LONGEST_HEAD - 100) + b"\x01\r\n\r\n") == 400
+    assert time.process_time() - began < 0.5
