@@ -24,11 +24,14 @@ def map_body(_: HookContext, body: Any) -> Any:
 
 @schemathesis.hook
 def filter_failure(_: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
-    """Let an array that breaks off be answered with 200, though it is no JSON.
+    """Let two answers be, to what breaks the schema: 414 and 431, which refuse it as well as any other status does
+    (schemathesis does not count them), and 200 to an array that breaks off, though it is no JSON.
 
     What came before the break is stored by then, and only receipts can say so: the last one says that the rest is
     invalid, and this is looked at here instead.
     """
+    if failure.code == "ST201" and response.status_code in (414, 431):
+        return False
     if failure.code != "ST201" or not isinstance(case.body, bytes) or not _begins_an_array(case.body):
         return True
     return not (response.status_code == 200 and response.json()[-1]["outcome"] == "invalid")
