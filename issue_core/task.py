@@ -32,6 +32,9 @@ HEAD_BYTES = 64 * 1024
 """How much of a document that is over the size limit is kept."""
 
 
+_WAYS_IN: dict[Transport, str] = {"cli": "stdin", "new": "issue new", "rest": "HTTP", "nats": "NATS"}
+
+
 class Place(NamedTuple):
     """Where a document stood: in ``file`` (``-`` is standard input), on ``line`` (from 1), or as which
     ``element`` of an array (from 0; ``index`` in JSON, a name that a tuple has taken)."""
@@ -44,6 +47,12 @@ class Place(NamedTuple):
         """The parts that are known: ``file``, ``line``, ``index``."""
         named = {"file": self.file, "line": self.line, "index": self.element}
         return {name: value for name, value in named.items() if value is not None}
+
+    def shown(self, transport: Transport = "cli") -> str:
+        """As compilers write it: ``tasks.ndjson:12``, ``tasks.json[3]``; without a file the way in: ``stdin:1``."""
+        name = _WAYS_IN[transport] if self.file in (None, "-") else self.file
+        line = "" if self.line is None else f":{self.line}"
+        return f"{name}{line}" + ("" if self.element is None else f"[{self.element}]")
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> Place:

@@ -9,7 +9,7 @@ from issue_core.cli.output import escape
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from issue_core.task import FieldProblem, Place, Receipt, Transport
+    from issue_core.task import FieldProblem, Receipt
 
 _LONGEST = 600  # characters of one line about a reject; `issue rejects show` has the rest
 
@@ -18,7 +18,7 @@ def rejected(receipt: Receipt) -> str:
     """One line about rejected input: where it stood, under which ID it is kept, and why it was refused."""
     kept = f"reject {receipt.reject_id}" if receipt.reject_id is not None else "rejected"
     what = f"conflict with task {receipt.seq}" if receipt.outcome == "conflict" and receipt.seq else receipt.outcome
-    return shortened(f"{place(receipt.place)}: {kept} ({what}): {problems(receipt.errors)}")
+    return shortened(f"{receipt.place.shown()}: {kept} ({what}): {problems(receipt.errors)}")
 
 
 def problems(errors: Iterable[FieldProblem]) -> str:
@@ -27,16 +27,6 @@ def problems(errors: Iterable[FieldProblem]) -> str:
     for error in errors:
         fields.setdefault(error.problem, []).append(error.field)
     return "; ".join(f"{', '.join(names)}: {problem}" for problem, names in fields.items())
-
-
-_NO_FILE: dict[Transport, str] = {"cli": "stdin", "new": "issue new", "rest": "HTTP", "nats": "NATS"}
-
-
-def place(place: Place, transport: Transport = "cli") -> str:
-    """Where a document stood, as compilers write it: ``tasks.ndjson:12``, ``tasks.json[3]``, ``stdin:1``, ``HTTP``."""
-    name = _NO_FILE[transport] if place.file in (None, "-") else place.file
-    line = "" if place.line is None else f":{place.line}"
-    return f"{name}{line}" + ("" if place.element is None else f"[{place.element}]")
 
 
 def shortened(text: str) -> str:

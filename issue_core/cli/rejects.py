@@ -194,14 +194,13 @@ def _named(store: Ledger, reject_ids: Sequence[int] | None, every: bool) -> list
 
 
 def _row(reject: Reject) -> tuple[object, ...]:
-    from issue_core.cli.receipts import place, problems
+    from issue_core.cli.receipts import problems
 
-    where = place(reject.place, reject.transport)
+    where = reject.place.shown(reject.transport)
     return reject.id, reject.state, reject.kind, reject.count, reject.last_at, where, problems(reject.errors)
 
 
 def _fields(reject: Reject) -> list[tuple[str, object]]:
-    from issue_core.cli.receipts import place
 
     fields: list[tuple[str, object]] = [
         (name, value)
@@ -209,7 +208,7 @@ def _fields(reject: Reject) -> list[tuple[str, object]]:
         if value is not None and name not in ("errors", "file", "line", "index")
     ]
     problems = [("problem", f"{error.field} {error.problem}") for error in reject.errors]
-    return [*fields, ("place", place(reject.place, reject.transport)), *problems]
+    return [*fields, ("place", reject.place.shown(reject.transport)), *problems]
 
 
 def _table(found: list[Reject]) -> Any:

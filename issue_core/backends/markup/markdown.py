@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from issue_core.backends.markup.parsing import JOINER, NESTING, as_code_block, clean
+from issue_core.backends.markup.parsing import JOINER, NESTING, as_code_block, backticks, clean, new_reader
 from issue_core.task import Task
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _without_commands(text: str) -> str:
 
 def _as_code(line: str) -> str:
     """The line as a code span, between more backticks than it has in a row (CommonMark §6.1)."""
-    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    ticks = backticks(line, 1)
     return f"{ticks} {line} {ticks}" if line.endswith("`") else f"{ticks}{line}{ticks}"
 
 
@@ -250,9 +250,7 @@ def _starts(text: str) -> list[int]:
 @cache
 def _reader() -> MarkdownIt:
     """A reader of blocks that notes where code spans stand once it is asked for the inside of one."""
-    from markdown_it import MarkdownIt
-
-    reader = MarkdownIt("commonmark", {"maxNesting": NESTING}).enable(["table", "strikethrough"])
+    reader = new_reader()
     reader.disable(["inline", "text_join"])
     reader.inline.ruler.at("backticks", _noted_backticks)
     return reader

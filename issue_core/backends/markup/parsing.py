@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
 # Control characters show nothing, and XML 1.0 §2.2, which Jira keeps and exports in, has no place for most of them.
@@ -31,19 +32,30 @@ def parse(markdown: str) -> SyntaxTreeNode:
 
     A reader leaves out whatever lies deeper than its limit, so such a text is one block of code: nothing is lost.
     """
-    from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
-    reader = MarkdownIt("commonmark", {"maxNesting": NESTING}).enable(["table", "strikethrough"])
+    reader = new_reader()
     tokens = reader.parse(markdown)
     if max((token.level for token in tokens), default=0) >= NESTING - 1:
         tokens = reader.parse(as_code_block(markdown))
     return SyntaxTreeNode(tokens)
 
 
+def new_reader() -> MarkdownIt:
+    """A reader of CommonMark with tables and strike-through, which stops at :data:`NESTING`."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"maxNesting": NESTING}).enable(["table", "strikethrough"])
+
+
+def backticks(text: str, least: int) -> str:
+    """More backticks than the text has in a row, and ``least`` of them at least."""
+    return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
+
+
 def as_code_block(text: str) -> str:
     """The text as one block of code, between more backticks than it has in a row (CommonMark 0.31.2 §4.5)."""
-    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    ticks = backticks(text, 3)
     return f"{ticks}\n{text}\n{ticks}"
 
 

@@ -102,9 +102,10 @@ class Writer:
         """Note an entry, unless ``render`` makes nothing of it."""
         line = self._render(entry)
         if line is not None:
-            self._note(line)
+            self.line(line)
 
-    def _note(self, line: str) -> None:
+    def line(self, line: str) -> None:
+        """Note a line."""
         if len(self._lines) >= MOST_LINES:
             self._dropped += 1  # whoever should read the log does not: better without it than out of memory
             return
@@ -112,10 +113,6 @@ class Writer:
         # In this order: a line that comes after the news were cleared tells of itself, an earlier one is handed on.
         if not self._news.is_set():
             self._news.set()
-
-    def line(self, text: str) -> None:
-        """Note a line that is no entry."""
-        self._note(text)
 
     def close(self) -> None:
         """Write what is left, unless nobody takes it."""

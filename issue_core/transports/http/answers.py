@@ -14,7 +14,6 @@ from pydantic_core import to_json
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 NDJSON = "application/x-ndjson"
-TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
@@ -60,25 +59,17 @@ class Answer:
 
 
 class HttpError(Exception):
-    """A request that cannot be answered as it asks: a status, what is wrong, headers, and what the log says of it."""
+    """A request that cannot be answered as it asks: a status, what is wrong, headers."""
 
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        told: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers or {}
-        self.told = told or {}
 
     def answer(self) -> Answer:
         """The error as it is answered."""
-        return problem(self.status, self.detail, headers=self.headers, told=self.told)
+        return problem(self.status, self.detail, headers=self.headers)
 
 
 def problem(
@@ -92,6 +83,11 @@ def problem(
     """An error for the program that sent the request and the person who reads its log, with ``members`` of our own."""
     shown = {"type": "about:blank", "title": _PHRASES[status], "status": status, "detail": detail, **(members or {})}
     return Answer(status, encoded(shown), PROBLEM, headers or {}, told=told or {})
+
+
+def own_fault() -> Answer:
+    """The answer where the fault is issue-core's own."""
+    return problem(500, "a fault of issue-core's own; its log has the details")
 
 
 def encoded(value: object) -> bytes:

@@ -25,8 +25,7 @@ IN_MEMORY = 1024 * 1024
 _PIECE = 256 * 1024
 _SPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
-_STATUS = {"created": 201, "duplicate": 200, "conflict": 409, "invalid": 422}
-
+_STATUS = {"created": 201, "duplicate": 200}
 
 Done = Callable[[Answer | IssueCoreError], None]
 """Who hears the answer, or why there is none, when it is there."""

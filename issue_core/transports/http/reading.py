@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from tempfile import SpooledTemporaryFile
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import parse_qsl
 
-from issue_core.errors import NotFound
 from issue_core.ledger import Ledger, queries
 from issue_core.task import STATES, TaskState
 from issue_core.transports.http.answers import JSON, Answer, HttpError, encoded
@@ -37,10 +36,7 @@ def one_task(ledger: Ledger, wanted: str) -> Answer:
         seq = queries.seq_of(connection, event_id)
         if seq is None:
             raise HttpError(404, f"no task with the event ID {event_id} in the ledger")
-        try:
-            task = queries.task(connection, seq)
-        except NotFound:
-            raise HttpError(404, f"no task with the event ID {event_id} in the ledger") from None
+        task = queries.task(connection, seq)
     return Answer(200, encoded(task.to_json()))
 
 
@@ -97,7 +93,7 @@ def parameters(query: str, known: Mapping[str, Callable[[str], Any]]) -> dict[st
 
 def _state(value: str) -> TaskState:
     if value not in STATES:
-        raise ValueError(f"is one of {', '.join(get_args(TaskState))}")
+        raise ValueError(f"is one of {', '.join(STATES)}")
     return value
 
 

@@ -15,7 +15,7 @@ from issue_core.errors import IssueCoreError, LedgerBusy, LedgerError
 from issue_core.group_commit import GroupCommit
 from issue_core.ledger import Ledger
 from issue_core.transports.http import intake, openapi, reading
-from issue_core.transports.http.answers import HTML, Answer, HttpError, encoded, problem
+from issue_core.transports.http.answers import HTML, Answer, HttpError, encoded, own_fault, problem
 from issue_core.transports.http.keys import Keys
 from issue_core.transports.http.readers import Readers
 from issue_core.transports.http.wire import Request
@@ -235,7 +235,7 @@ def _surely(finished: Callable[[Answer | IssueCoreError], Answer], outcome: Answ
         return finished(outcome)
     except Exception:  # noqa: BLE001 - said in the log by whoever runs this, and to the client here
         threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
-        return problem(500, "a fault of issue-core's own; its log has the details")
+        return own_fault()
 
 
 def _failed(error: IssueCoreError) -> Answer:

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 
 from issue_core.transports.http import wire
 from issue_core.transports.http.access_log import Entry
-from issue_core.transports.http.answers import Answer, HttpError, problem
+from issue_core.transports.http.answers import Answer, HttpError, own_fault, problem
 from issue_core.transports.http.places import Place, Places
 from issue_core.transports.http.routes import Application
 
@@ -279,7 +279,7 @@ class Handler(BaseHTTPRequestHandler):
             raise
         except Exception:  # noqa: BLE001 - the end of a thread: the client gets an answer, and the log the trace
             self.server.rules.complain(f"a fault of issue-core's own, please report it:\n{traceback.format_exc()}")
-            answer = problem(500, "a fault of issue-core's own; its log has the details")
+            answer = own_fault()
         if answer is None:
             self._answer_before = sent
         return answer

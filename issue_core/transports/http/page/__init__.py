@@ -53,8 +53,6 @@ _FIELDS = 6
 _LONG = 300  # characters of one thing in a row
 _SEARCH = 64  # characters that can stand in the search field; the longest spelling of an event ID has 47
 
-_INPUT = {"cli": "stdin", "new": "issue new", "rest": "HTTP", "nats": "NATS"}
-
 
 def page(ledger: Ledger, settings: Settings, *, find: str = "", now: datetime) -> str:
     """The page, as seen at ``now``; with ``find`` (an event ID, the beginning of one, or a seq) the task it names.
@@ -298,7 +296,7 @@ def _reject(reject: Reject, now: datetime) -> tuple[Html, ...]:
         text(reject.id),
         kind,
         _problems(reject.errors),
-        foreign(cut(_place(reject), _LONG)),
+        foreign(cut(reject.place.shown(reject.transport), _LONG)),
         text(f"{reject.count:,}\u00d7"),
         ago(reject.last_at, now),
         _commands(f"issue rejects show {reject.id}"),
@@ -319,13 +317,6 @@ def _fields(names: list[str]) -> Html:
     shown = join((code(cut(name, 80)) for name in names[:_FIELDS]), ", ")
     more = len(names) - _FIELDS
     return join((shown, text(f" and {more:,} more" if more > 0 else ""), text(":"))) if len(names) > 1 else shown
-
-
-def _place(reject: Reject) -> str:
-    """Where the input stood, as compilers write it; without a file, the way by which it came."""
-    file, line, index = reject.place
-    name = _INPUT[reject.transport] if file in (None, "-") else file
-    return f"{name}{'' if line is None else f':{line}'}{'' if index is None else f'[{index}]'}"
 
 
 # --- the newest ------------------------------------------------------------------------------------------------------
