@@ -14,6 +14,9 @@
     │   ├── LedgerTooNew            a later release wrote it
     │   ├── NotALedger              some other file
     │   └── LedgerCorrupt           SQLite finds it damaged
+    ├── NatsError                1  the NATS server did not do what was asked
+    │   ├── NatsUnreachable         none can be reached, or the connection is gone
+    │   └── NatsRefused             it refuses the credentials, or a right
     └── BackendError             1  what a tracker said, told apart by what follows from it
         ├── Unreachable             nothing of the request left      → the backend is parked
         ├── CredentialsRefused      401, or a 403 that means it      → the backend is parked
@@ -108,6 +111,35 @@ class LedgerCorrupt(LedgerError):
     """The ledger is damaged."""
 
     code = "ledger_corrupt"
+
+
+class NatsError(IssueCoreError):
+    """The NATS server did not do what was asked."""
+
+    code = "nats"
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None, api_code: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.api_code = api_code
+        """The number that JetStream gives its errors, where it was one (``err_code``)."""
+
+
+class NatsUnreachable(NatsError):
+    """No NATS server can be reached."""
+
+    code = "nats_unreachable"
+
+
+class NatsRefused(NatsError):
+    """The NATS server refuses the credentials, or a right."""
+
+    code = "nats_refused"
+
+
+class NatsMissing(NatsError):
+    """The stream, the consumer or the bucket is not there."""
+
+    code = "nats_missing"
 
 
 class BackendError(IssueCoreError):

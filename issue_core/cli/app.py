@@ -29,6 +29,9 @@ class _Commands(LazyGroup):
         "export": "issue_core.cli.export",
         "config": "issue_core.cli.config",
         "serve": "issue_core.cli.serve",
+        "subscribe": "issue_core.cli.subscribe",
+        "publish": "issue_core.cli.publish",
+        "nats": "issue_core.cli.nats",
         "schema": "issue_core.cli.schema",
     }
 

@@ -84,6 +84,8 @@ def findings(settings: Settings) -> Iterator[tuple[str | None, Finding]]:
         hint = f"take that right away: chmod o-w {settings.file}"
         yield None, Finding(ok=False, what=f"anybody may write to {settings.file}", hint=hint)
     yield from ((None, finding) for finding in secret_findings(settings.serve.keys.values()))
+    nats = settings.nats
+    yield from ((None, finding) for finding in secret_findings((nats.password, nats.token, nats.login)))
     for name, backend in settings.backends.items():
         secrets = list(secret_findings(backend.options.values()))
         yield from ((name, finding) for finding in secrets)

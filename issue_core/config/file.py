@@ -23,7 +23,9 @@ RESERVED = "unrouted"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,50}", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*", re.ASCII)
 _SOURCES = frozenset(get_args(Source))
-_TABLES = ("sync", "ingest", "serve")
+_TABLES = ("sync", "ingest", "serve", "nats")
+_NAME_OF_NATS = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
+_FILTER = re.compile(r"[!-~]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def read(path: Path, types: BackendTypes) -> Content:
     _take_backends(content, document)
     _compare(content)
     _compare_serve(content, document.get("serve"))
+    _compare_nats(content, document.get("nats"))
     if content.problems:
         raise ConfigError("\n".join(content.problems), hint=f"mend {path}, then see what `issue config check` says")
     return content
@@ -107,8 +110,8 @@ def _take(
 
 def _meant(prefix: tuple[str, ...], name: str, here: list[str]) -> str:
     """The right key: one of this name in another table, else the nearest one here, else all that are here."""
-    # A tracker's address and credentials have names of their own: what a backend calls a host is not the server's.
-    others = [key.name for key in KEYS if prefix[:1] != ("backends",) or not key.name.startswith("serve.")]
+    # Addresses and credentials have names of their own: what a backend calls a host is not that of a server of ours.
+    others = [key.name for key in KEYS if prefix[:1] in ((), ("sync",)) or not key.name.startswith(("serve.", "nats."))]
     if elsewhere := [key for key in others if key.rpartition(".")[2] == name]:
         return f"did you mean {elsewhere[0]}?"
     near = nearest(name, here)
@@ -211,6 +214,21 @@ def _compare_serve(content: Content, serve: object) -> None:
     for host in content.values.get("serve.hosts", ()):
         if not _HOST.fullmatch(host):
             content.wrong("serve.hosts", f"{host!r} is no host; write its name alone, without scheme, port and path")
+
+
+def _compare_nats(content: Content, nats: object) -> None:
+    """A certificate and its key go together, and names are such as NATS takes."""
+    given = nats if isinstance(nats, dict) else {}
+    for one, other in (("cert", "key"), ("key", "cert")):
+        if one in given and other not in given:
+            content.wrong(f"nats.{other}", f"must be set, as nats.{one} is: the two go together")
+    for name in ("stream", "durable", "bucket"):
+        if not _NAME_OF_NATS.fullmatch(content.values.get(f"nats.{name}", "x")):
+            content.wrong(f"nats.{name}", "a name has 1 to 200 of A-Z a-z 0-9 _ -; give it another")
+    if not _FILTER.fullmatch(content.values.get("nats.filter", "x")):
+        content.wrong("nats.filter", "is no subject; write it like act.tasks.create.>")
+    if "@" in content.values.get("nats.url", ""):
+        content.wrong("nats.url", f"has credentials in an address; set user, and password = {FORM}")
 
 
 def _compare(content: Content) -> None:

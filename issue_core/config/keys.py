@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from issue_core.config.settings import LOCAL, BackendSettings, IngestSettings, ServeSettings, SyncSettings
+from issue_core.config.settings import (
+    LOCAL,
+    BackendSettings,
+    IngestSettings,
+    NatsSettings,
+    ServeSettings,
+    SyncSettings,
+)
 
 Kind = Literal[
     "text",
@@ -48,6 +55,7 @@ class Key:
 _SYNC = SyncSettings()
 _INGEST = IngestSettings()
 _SERVE = ServeSettings()
+_NATS = NatsSettings()
 _BACKEND = BackendSettings(LOCAL, LOCAL)
 _TRACKER = "the tracker's own"
 # What a socket or SQLite waits is counted in milliseconds of 32 bits, which a month overflows.
@@ -117,6 +125,40 @@ KEYS: tuple[Key, ...] = (
         "How long a request waits for a ledger that is busy, before its answer is 503.",
         most=_DAY,
     ),
+    Key(
+        "nats.url",
+        "text",
+        None,
+        "Where the server is; of a cluster, several addresses with commas between them.",
+        "the context's, else `nats://127.0.0.1:4222`",
+    ),
+    Key("nats.creds", "path", None, "A credentials file, as `nsc` writes it (JWT and seed).", "none"),
+    Key("nats.nkey", "path", None, "A file with the seed of an NKey.", "none"),
+    Key("nats.user", "text", None, "The user's name.", "none"),
+    Key("nats.password", "secret", None, "That user's password.", "none"),
+    Key("nats.token", "secret", None, "A token, where the server asks for one.", "none"),
+    Key("nats.ca", "path", None, "A file of certificates (PEM) to trust; with it, TLS is a must.", "the system's"),
+    Key("nats.cert", "path", None, "The certificate to show to the server (PEM).", "none"),
+    Key("nats.key", "path", None, "Its key (PEM), without a password.", "none"),
+    Key(
+        "nats.context",
+        "text",
+        None,
+        "A context of the `nats` CLI, by name: what it says holds where nothing else does.",
+        "none",
+    ),
+    Key(
+        "nats.stream",
+        "text",
+        _NATS.stream,
+        "The stream of the tasks; its dead letters are in the one with `_DLQ` behind.",
+    ),
+    Key("nats.durable", "text", _NATS.durable, "The durable consumer that the hosts share."),
+    Key("nats.filter", "text", _NATS.filter, "Which subjects that consumer gets."),
+    Key(
+        "nats.claims", "flag", _NATS.claims, "Several hosts share the consumer: each claims a task before it is synced."
+    ),
+    Key("nats.bucket", "text", _NATS.bucket, "The key-value bucket with the claims."),
     Key("backends.NAME.type", "text", None, "Which kind of tracker it is.", "must be set; `local` for `local`"),
     Key("backends.NAME.max_in_flight", "count", None, "Requests at the same time.", _TRACKER, least=1),
     Key("backends.NAME.min_interval", "seconds", None, "Time between two creates.", _TRACKER),

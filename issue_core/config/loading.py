@@ -11,6 +11,7 @@ from issue_core.config.settings import (
     BackendSettings,
     BackendTypes,
     IngestSettings,
+    NatsSettings,
     Origins,
     ServeSettings,
     Settings,
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from issue_core.config.file import Content
+    from issue_core.config.secret import Secret
 
 APP = "issue-core"
 CONFIG_VARIABLE = "ISSUE_CORE_CONFIG"
 LEDGER_VARIABLE = "ISSUE_CORE_LEDGER"
+NATS_VARIABLES = ("URL", "CREDS", "NKEY", "USER", "PASSWORD", "TOKEN", "CA", "CERT", "KEY", "CONTEXT")
+"""What stands behind ``NATS_`` in the variables that the ``nats`` CLI has, too; each names a key of ``[nats]``."""
+
+_SECRETS = ("PASSWORD", "TOKEN")
+_TEXTS = ("URL", "USER", "CONTEXT")
 
 
 class Place(NamedTuple):
@@ -59,9 +66,11 @@ def load(*, config: Path | None, ledger: Path | None, environ: Mapping[str, str]
     values: Mapping[str, Any] = content.values if content else {}
     configured = content.backends if content else {LOCAL: BackendSettings(LOCAL, LOCAL)}
     named = (secret.key for secret in values.get("serve.keys", {}).values())
+    nats = _of_environment(environ)
     origins = Origins.fromkeys((*values, *named), f"file {content.path}" if content else DEFAULT)
     place = _ledger_place(ledger, environ, values, origins["ledger"])
     origins["ledger"] = place.origin
+    origins.update({f"nats.{name}": f"environment NATS_{name.upper()}" for name in nats if name != "login"})
     return Settings(
         ledger=place.path,
         default_backend=values.get("default_backend", LOCAL),
@@ -70,9 +79,35 @@ def load(*, config: Path | None, ledger: Path | None, environ: Mapping[str, str]
         sync=SyncSettings(**_under("sync.", values)),
         ingest=IngestSettings(**_under("ingest.", values)),
         serve=ServeSettings(**_under("serve.", values)),
+        nats=NatsSettings(**_under("nats.", values) | nats),
         file=content.path if content else None,
         origins=origins,
     )
+
+
+def _of_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What ``NATS_URL`` and the like say, by the keys of ``[nats]``. No secret is read, only where it stands."""
+    given = {name: text for name in NATS_VARIABLES if (text := environ.get(f"NATS_{name}"))}
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        key, variable = name.lower(), f"NATS_{name}"
+        if name in _SECRETS:
+            values[key] = _secret(key, variable)
+        elif name in _TEXTS:
+            values[key] = text
+        else:
+            values[key] = _absolute(Path(text), f"environment {variable}").path
+    if "@" in values.get("url", ""):
+        # A comma in a password takes addresses apart: nothing before the last @ is fit to be shown.
+        values["url"] = "…@" + values["url"].rpartition("@")[2]
+        values["login"] = _secret("url", "NATS_URL")
+    return values
+
+
+def _secret(key: str, variable: str) -> Secret:
+    from issue_core.config.secret import Secret
+
+    return Secret(f"nats.{key}", "env", (variable,))
 
 
 def route(settings: Settings, target_repo: str) -> str:

@@ -104,6 +104,34 @@ class ServeSettings:
     busy_timeout: float = 5.0
 
 
+class NatsSettings(NamedTuple):
+    """The ``[nats]`` table. None where nothing is set.
+
+    ``url`` may be several addresses, with commas between them. Where the environment has one with credentials, ``url``
+    is what of it may be shown, and ``login`` the place where it stands whole.
+    """
+
+    url: str | None = None
+    creds: Path | None = None
+    nkey: Path | None = None
+    user: str | None = None
+    password: Secret | None = None
+    token: Secret | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    context: str | None = None
+    stream: str = "ACT_TASKS"
+    durable: str = "issue-core-ingest"
+    filter: str = "act.tasks.create.>"
+    claims: bool = False
+    bucket: str = "ACT_TASKS_CLAIMS"
+    login: Secret | None = None
+
+
+_NATS = NatsSettings()
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, as it is in force.
@@ -120,5 +148,6 @@ class Settings:
     sync: SyncSettings = SyncSettings()
     ingest: IngestSettings = IngestSettings()
     serve: ServeSettings = ServeSettings()
+    nats: NatsSettings = _NATS
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=Origins)

@@ -61,6 +61,29 @@ STARTER = """\
 #[serve.keys]
 #activity-core = { env = "ACTIVITY_CORE_KEY" }
 
+# The NATS server, for `issue subscribe` and `issue publish`; NATS_URL and the like win over this table.
+[nats]
+#url = "nats://nats.example.org"
+# One of these ways to log in: a credentials file, the seed of an NKey, a user and password, or a token.
+#creds = "~/issue-core.creds"
+#nkey = "~/issue-core.nk"
+#user = "issue-core"
+#password = { env = "NATS_PASSWORD" }
+#token = { env = "NATS_TOKEN" }
+# Certificates to trust, and the certificate to show with its key.
+#ca = "~/tls/ca.pem"
+#cert = "~/tls/client.pem"
+#key = "~/tls/client-key.pem"
+# A context of the nats CLI, by name.
+#context = "work"
+# The stream with the tasks, the consumer that reads it, and the subjects that this one gets.
+#stream = "ACT_TASKS"
+#durable = "issue-core-ingest"
+#filter = "act.tasks.create.>"
+# Several hosts share the consumer: each claims a task in this bucket before it is synced.
+#claims = false
+#bucket = "ACT_TASKS_CLAIMS"
+
 # One table for each place that issues go to; its name is yours to choose. `local` is always there and
 # writes one Markdown file an issue: by default in the folder `issues` beside the ledger, else at `path`.
 #[backends.notes]

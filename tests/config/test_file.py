@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issue_core.config import BackendSettings, IngestSettings, ServeSettings, SyncSettings, load, route
+from issue_core.config import BackendSettings, IngestSettings, NatsSettings, ServeSettings, SyncSettings, load, route
 from issue_core.config.secret import Secret
 from issue_core.config.values import LONGEST_TIME, parse_duration
 from issue_core.errors import ConfigError
@@ -73,6 +73,22 @@ def test_every_key_of_the_file_is_taken(tmp_path: Path) -> None:
         [serve.keys]
         activity-core = { env = "ACTIVITY_CORE_KEY" }
         "git.example" = { command = ["pass", "show", "git"] }
+        [nats]
+        url = "nats://a.example, tls://b.example:4223"
+        creds = "/c.creds"
+        nkey = "/n.nk"
+        user = "bob"
+        password = { file = "/p" }
+        token = { env = "T" }
+        ca = "/ca.pem"
+        cert = "/cert.pem"
+        key = "/key.pem"
+        context = "work"
+        stream = "TASKS"
+        durable = "mine"
+        filter = "act.tasks.create.acme/*"
+        claims = true
+        bucket = "CLAIMS"
         """,
     )
     assert settings.default_backend == "work"
@@ -95,6 +111,23 @@ def test_every_key_of_the_file_is_taken(tmp_path: Path) -> None:
         body_timeout=1.0,
         idle_timeout=86400.0,
         busy_timeout=0.0,
+    )
+    assert settings.nats == NatsSettings(
+        url="nats://a.example, tls://b.example:4223",
+        creds=Path("/c.creds"),
+        nkey=Path("/n.nk"),
+        user="bob",
+        password=Secret("nats.password", "file", ("/p",)),
+        token=Secret("nats.token", "env", ("T",)),
+        ca=Path("/ca.pem"),
+        cert=Path("/cert.pem"),
+        key=Path("/key.pem"),
+        context="work",
+        stream="TASKS",
+        durable="mine",
+        filter="act.tasks.create.acme/*",
+        claims=True,
+        bucket="CLAIMS",
     )
     assert settings.backends["work"] == BackendSettings(
         name="work",
@@ -316,6 +349,36 @@ def test_a_certificate_and_its_key_go_together(tmp_path: Path, given: str, missi
 def test_a_host_that_no_request_can_name_is_told_how_it_is_written(tmp_path: Path, host: str) -> None:
     [problem] = problems(tmp_path, f"[serve]\nhosts = ['localhost', '{host}']\n")
     assert problem == f"serve.hosts: {host!r} is no host; write its name alone, without scheme, port and path"
+
+
+@pytest.mark.parametrize(("given", "missing"), [("cert", "key"), ("key", "cert")])
+def test_a_certificate_for_nats_and_its_key_go_together(tmp_path: Path, given: str, missing: str) -> None:
+    expected = f"nats.{missing}: must be set, as nats.{given} is: the two go together"
+    assert problems(tmp_path, f"[nats]\n{given} = 'x.pem'\n") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("stream = 'ACT.TASKS'", "nats.stream: a name has 1 to 200 of A-Z a-z 0-9 _ -; give it another"),
+        ("durable = 'a b'", "nats.durable: a name has 1 to 200 of A-Z a-z 0-9 _ -; give it another"),
+        ("bucket = 'a.b'", "nats.bucket: a name has 1 to 200 of A-Z a-z 0-9 _ -; give it another"),
+        ("filter = 'act tasks'", "nats.filter: is no subject; write it like act.tasks.create.>"),
+        ("url = 'a,u:s3cr3t@b'", "nats.url: has credentials in an address; set user, and password = "),
+        ("url = 'nats://u:s3cr3t@b'", "nats.url: has credentials in its address; a secret is not written in "),
+        ("password = 's3cr3t'", "nats.password: a secret is not written in this file but named: "),
+        ("token = 's3cr3t'", "nats.token: a secret is not written in this file but named: "),
+        ("pasword = { env = 'X' }", "nats.pasword: there is no such key; did you mean nats.password?"),
+        ("port = 4222", "nats.port: there is no such key; here there is: url, creds, "),
+        ("claims = 'yes'", "nats.claims: expected true or false, found text"),
+    ],
+)
+def test_a_mistake_in_the_table_of_nats_is_told_without_the_secret_in_it(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    [problem] = problems(tmp_path, f"[nats]\n{text}\n")
+    assert problem.startswith(expected)
+    assert "s3cr3t" not in problem
 
 
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:

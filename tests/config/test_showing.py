@@ -11,7 +11,15 @@ from typing import get_args
 import pytest
 
 from issue_core import backends
-from issue_core.config import BackendSettings, BackendTypes, IngestSettings, ServeSettings, SyncSettings, load
+from issue_core.config import (
+    BackendSettings,
+    BackendTypes,
+    IngestSettings,
+    NatsSettings,
+    ServeSettings,
+    SyncSettings,
+    load,
+)
 from issue_core.config.keys import KEYS, Key, Kind
 from issue_core.config.showing import effective
 from issue_core.config.starter import STARTER, write_starter
@@ -29,12 +37,13 @@ def test_what_is_shown_can_be_a_configuration_file_that_says_the_same(tmp_path: 
         '[backends."git.example"]\ntype = "gitea"\nverify = false\nfields = { "a.b" = "ü" }\n'
         '[routes]\n"z/*" = "local"\n"acme/*" = "work"\n'
         '[serve]\nport = 0\ntls_cert = "c"\ntls_key = "k"\nhosts = ["x.example", "::1"]\nidle_timeout = 0.5\n'
-        '[serve.keys]\n"a.b" = { file = "k" }\nmonitor = { env = "X" }\nlast = { command = ["k"] }\n',
+        '[serve.keys]\n"a.b" = { file = "k" }\nmonitor = { env = "X" }\nlast = { command = ["k"] }\n'
+        '[nats]\nurl = "nats://a,nats://b"\ncreds = "c"\npassword = { env = "P" }\nclaims = true\nbucket = "B"\n',
     )
     text = "\n".join(each.to_toml() for each in effective(settings))
     again = loaded(tmp_path, text, environ={})
     assert (again.ledger, again.routes, again.sync) == (settings.ledger, settings.routes, settings.sync)
-    assert again.serve == settings.serve
+    assert (again.serve, again.nats) == (settings.serve, settings.nats)
     assert again.backends == settings.backends
     assert tomllib.loads(text)["ledger"] == str(settings.ledger)
 
@@ -58,6 +67,15 @@ def test_a_server_without_keys_and_certificate_is_shown_without_them(tmp_path: P
     ]
 
 
+def test_no_secret_of_nats_is_shown(tmp_path: Path) -> None:
+    environ = {"NATS_URL": "nats://bob:s3cr3t@a", "NATS_PASSWORD": "s3cr3t", "NATS_TOKEN": "s3cr3t"}
+    lines = [each.to_toml() for each in effective(loaded(tmp_path, "", environ=environ))]
+    assert not [line for line in lines if "s3cr3t" in line or "bob" in line]
+    assert 'nats.url = "…@a"  # environment NATS_URL' in lines
+    assert 'nats.token = { env = "NATS_TOKEN" }  # environment NATS_TOKEN' in lines
+    assert "# nats.creds: not set" in lines
+
+
 def test_the_starter_file_says_what_holds_without_it(tmp_path: Path) -> None:
     settings = loaded(tmp_path, STARTER)
     assert settings.backends == {"local": BackendSettings("local", "local")}
@@ -71,6 +89,11 @@ def test_the_starter_file_is_right_when_every_line_in_it_is_put_in_force(tmp_pat
     settings = load(config=file, ledger=None, environ={"ISSUE_CORE_LEDGER": "ledger.db"}, backends=types)
     assert (settings.sync, settings.ingest) == (SyncSettings(), IngestSettings())
     assert replace(settings.serve, keys={}, tls_cert=None, tls_key=None, hosts=()) == ServeSettings()
+    nats = settings.nats
+    assert (
+        NatsSettings(stream=nats.stream, durable=nats.durable, filter=nats.filter, claims=nats.claims) == NatsSettings()
+    )
+    assert (nats.bucket, nats.user) == (NatsSettings().bucket, "issue-core")
     assert str(settings.serve.keys["activity-core"]) == "the environment variable ACTIVITY_CORE_KEY"
     assert settings.default_backend == "local"
     set_ = {re.sub(r"^backends\.work\.", "backends.NAME.", key) for key in settings.origins}

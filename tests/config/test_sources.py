@@ -9,8 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from issue_core.config import BackendSettings, IngestSettings, ServeSettings, SyncSettings, config_place, load
+from issue_core.config import (
+    BackendSettings,
+    IngestSettings,
+    NatsSettings,
+    ServeSettings,
+    SyncSettings,
+    config_place,
+    load,
+)
 from issue_core.config.keys import KEYS
+from issue_core.config.secret import Secret
 from issue_core.errors import ConfigError
 from tests.config.files import BACKENDS, GITEA, loaded, problems
 
@@ -31,6 +40,7 @@ def test_with_nothing_set_every_setting_is_at_its_default(home: Path) -> None:
     assert settings.backends == {"local": BackendSettings("local", "local")}
     assert (settings.default_backend, settings.routes, settings.file) == ("local", (), None)
     assert (settings.sync, settings.ingest, settings.serve) == (SyncSettings(), IngestSettings(), ServeSettings())
+    assert settings.nats == NatsSettings()
     assert {settings.origins[key.name] for key in KEYS} == {"default"}
 
 
@@ -113,6 +123,44 @@ def test_relative_paths_of_the_file_start_from_its_folder(tmp_path: Path) -> Non
     assert settings.backends["local"].options["path"] == tmp_path / "issues"
     assert (settings.serve.tls_cert, settings.serve.tls_key) == (tmp_path / "chain.pem", Path("/key.pem"))
     assert settings.serve.keys["monitor"].place == (str(tmp_path / "monitor.key"),)
+
+
+def test_the_variables_of_the_nats_cli_win_over_the_file(tmp_path: Path) -> None:
+    names = ("URL", "CREDS", "NKEY", "USER", "PASSWORD", "TOKEN", "CA", "CERT", "KEY", "CONTEXT")
+    environ = {f"NATS_{name}": f"/{name.lower()}" for name in names} | {"NATS_STREAM": "OTHER"}
+    settings = loaded(tmp_path, '[nats]\nurl = "nats://file"\nstream = "FILE"\n', environ=environ)
+    assert settings.nats == NatsSettings(
+        url="/url",
+        creds=Path("/creds"),
+        nkey=Path("/nkey"),
+        user="/user",
+        password=Secret("nats.password", "env", ("NATS_PASSWORD",)),
+        token=Secret("nats.token", "env", ("NATS_TOKEN",)),
+        ca=Path("/ca"),
+        cert=Path("/cert"),
+        key=Path("/key"),
+        context="/context",
+        stream="FILE",
+    )
+    assert {settings.origins[f"nats.{name.lower()}"] for name in names} == {
+        f"environment NATS_{name}" for name in names
+    }
+    assert settings.origins["nats.stream"] == f"file {settings.file}"
+
+
+def test_an_empty_variable_of_the_nats_cli_is_none(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, '[nats]\nuser = "bob"\n', environ={"NATS_USER": "", "NATS_URL": ""})
+    assert settings.nats == NatsSettings(user="bob")
+
+
+@pytest.mark.parametrize(
+    "url", ["nats://bob:s3cr3t@a:4222", "nats://a,tls://s3cr3t@b", "nats://bob:s3,cr3t@b", "nats://bob:s3/cr3t@x@b"]
+)
+def test_of_an_address_in_the_environment_no_credentials_are_in_the_settings(tmp_path: Path, url: str) -> None:
+    settings = loaded(tmp_path, "", environ={"NATS_URL": url})
+    assert settings.nats.url == f"…@{url.rpartition('@')[2]}"
+    assert settings.nats.login == Secret("nats.url", "env", ("NATS_URL",))
+    assert not re.search("s3|cr3t|bob", repr(settings))
 
 
 def test_a_tilde_is_the_home_folder_in_every_source(home: Path) -> None:

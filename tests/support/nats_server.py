@@ -1,0 +1,268 @@
+"""The real ``nats-server`` with JetStream on loopback: started, stopped, killed and started again, alone or as three.
+
+Whoever starts one kills it: the functions are context managers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+NATS_SERVER = str(Path(sys.executable).with_name("nats-server"))
+TIMEOUT = 60.0  # seconds that a start or a stop may take on a busy machine
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class NatsServer:
+    """One server: its folder (store, configuration, log) and its ports, which stay the same over every restart.
+
+    ``more`` is put into its configuration as it is: authorization, TLS, limits. ``scheme`` is that of its ``url``.
+    """
+
+    folder: Path
+    name: str = "one"
+    more: str = ""
+    scheme: str = "nats"
+    port: int = field(default_factory=lambda: free_port())
+    monitor: int = field(default_factory=lambda: free_port())
+    cluster: str = ""
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without credentials."""
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def store(self) -> Path:
+        """The folder with its streams."""
+        return self.folder / f"store-{self.name}"
+
+    @property
+    def log(self) -> str:
+        """What it has written so far, over all of its starts."""
+        file = self.folder / f"{self.name}.log"
+        return file.read_text() if file.exists() else ""
+
+    def start(self, *, wait: bool = True) -> NatsServer:
+        """Start it on its ports and its store; with ``wait``, until JetStream is there."""
+        assert self.process is None, "it runs already"
+        file = self.folder / f"{self.name}.conf"
+        file.write_text(self._configuration())
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen([NATS_SERVER, "-c", str(file)], stdout=log, stderr=log)
+        if wait:
+            self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self) -> None:
+        """Wait until its JetStream answers; in a cluster, until there is a leader and this one has caught up."""
+        until(self._is_ready, f"{self.name} is not ready:\n{self.log[-3000:]}")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it in good order, and wait for that."""
+        assert self.process
+        self.process.send_signal(number)
+        self.process.wait(TIMEOUT)
+        self.process = None
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.stop(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """End it in good order and start it again."""
+        self.stop()
+        self.start()
+
+    def reload(self, more: str) -> None:
+        """Put other lines into its configuration, and have it read them without a restart."""
+        assert self.process
+        self.more = more
+        before = self.log.count("Reloaded server configuration")
+        (self.folder / f"{self.name}.conf").write_text(self._configuration())
+        self.process.send_signal(signal.SIGHUP)
+        until(lambda: self.log.count("Reloaded server configuration") > before, f"not reloaded:\n{self.log[-3000:]}")
+
+    def close(self) -> None:
+        """End it, whatever state it is in."""
+        if self.process:
+            self.kill()
+
+    def _configuration(self) -> str:
+        return (
+            f"server_name: {self.name}\nlisten: 127.0.0.1:{self.port}\nhttp: 127.0.0.1:{self.monitor}\n"
+            f'jetstream {{ store_dir: "{self.store}" }}\n{self.cluster}{self.more}\n'
+        )
+
+    def _is_ready(self) -> bool:
+        assert self.process
+        assert self.process.poll() is None, f"{self.name} ended:\n{self.log[-3000:]}"
+        connection = http.client.HTTPConnection("127.0.0.1", self.monitor, timeout=TIMEOUT)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+@contextmanager
+def nats_server(folder: Path, *, more: str = "", scheme: str = "nats") -> Iterator[NatsServer]:
+    """One server with a store below ``folder``, until the block ends; ``more`` goes into its configuration."""
+    with ExitStack() as stack:
+        server = NatsServer(folder, more=more, scheme=scheme)
+        stack.callback(server.close)
+        yield server.start()
+
+
+@contextmanager
+def nats_cluster(folder: Path, *, more: str = "") -> Iterator[list[NatsServer]]:
+    """Three servers that are one cluster, each with a store of its own below ``folder``."""
+    routes = [free_port() for _ in range(3)]
+    addresses = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+    with ExitStack() as stack:
+        servers = [
+            NatsServer(
+                folder,
+                name,
+                more,
+                cluster=f"cluster {{ name: three, listen: 127.0.0.1:{port}, routes: [{addresses}] }}\n",
+            )
+            for name, port in zip(("one", "two", "three"), routes, strict=True)
+        ]
+        for server in servers:
+            stack.callback(server.close)
+            server.start(wait=False)
+        for server in servers:
+            server.wait_until_ready()
+        yield servers
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def urls(servers: Sequence[NatsServer]) -> str:
+    """The addresses of several servers, as NATS_URL has them."""
+    return ",".join(server.url for server in servers)
+
+
+def user_and_password(user: str, password: str) -> str:
+    """Configuration: who comes in needs this name and password."""
+    return f"authorization {{ user: {_quoted(user)}, password: {_quoted(password)} }}"
+
+
+def token(token: str) -> str:
+    """Configuration: who comes in needs this token."""
+    return f"authorization {{ token: {_quoted(token)} }}"
+
+
+def user_with_rights(user: str, password: str, *, publish: Sequence[str]) -> str:
+    """Configuration: a user who may publish to these subjects alone, and hear answers to what it asked."""
+    rights = json.dumps({"publish": list(publish), "subscribe": ["_INBOX.>"]})
+    who = f"user: {_quoted(user)}, password: {_quoted(password)}"
+    return f"authorization {{ users: [ {{ {who}, permissions: {rights} }} ] }}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def nkey(public: str) -> str:
+    """Configuration: who comes in signs with the seed of this public key."""
+    return f"authorization {{ users: [ {{ nkey: {public} }} ] }}"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """A certificate authority and what it signed, as PEM files: for 127.0.0.1, and for a client."""
+
+    ca: Path
+    cert: Path
+    key: Path
+    client_cert: Path
+    client_key: Path
+
+    def tls(self, *, verify: bool = False, handshake_first: bool = False) -> str:
+        """Configuration: TLS, with ``verify`` for clients that have a certificate alone."""
+        first = "handshake_first: true, " if handshake_first else ""
+        files = f'cert_file: "{self.cert}", key_file: "{self.key}", ca_file: "{self.ca}"'
+        return f"tls {{ {first}{files}, verify: {'true' if verify else 'false'}, timeout: 30 }}\n"
+
+
+def certificates(folder: Path) -> Certificates:
+    """Make them in ``folder``, with ``openssl``."""
+    made = Certificates(*(folder / name for name in ("ca.pem", "cert.pem", "key.pem", "client.pem", "client-key.pem")))
+    ca_key = folder / "ca-key.pem"
+    _self_signed(made.ca, ca_key)
+    _signed(made.cert, made.key, "server", "IP:127.0.0.1,DNS:localhost", (made.ca, ca_key))
+    _signed(made.client_cert, made.client_key, "client", "DNS:client", (made.ca, ca_key))
+    return made
+
+
+def _self_signed(cert: Path, key: Path) -> None:
+    extensions = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    _openssl("req", "-x509", *_new_key(key), "-days", "2", "-subj", "/CN=issue-core tests", *extensions, "-out", cert)
+
+
+def _signed(cert: Path, key: Path, name: str, names: str, by: tuple[Path, Path]) -> None:
+    request, extensions = cert.with_suffix(".csr"), cert.with_suffix(".ext")
+    extensions.write_text(f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n")
+    _openssl("req", *_new_key(key), "-subj", f"/CN={name}", "-out", request)
+    signer: list[str | Path] = ["-CA", by[0], "-CAkey", by[1], "-CAcreateserial", "-days", "2", "-extfile", extensions]
+    _openssl("x509", "-req", "-in", request, *signer, "-out", cert)
+
+
+def _new_key(file: Path) -> list[str | Path]:
+    return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", file]
+
+
+def _openssl(*words: str | Path) -> None:
+    subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=TIMEOUT)
+
+
+def until(condition: Any, what: str = "it did not come to that") -> None:
+    """Wait for a condition, but not for ever."""
+    never = threading.Event()
+    for _ in range(int(TIMEOUT * 50)):
+        if condition():
+            return
+        never.wait(0.02)
+    raise AssertionError(what)
+
+
+def run(coroutine: Coroutine[Any, Any, _T], *, timeout: float = TIMEOUT) -> _T:
+    """Run one piece of asynchronous code to its end, but not for ever."""
+
+    async def bounded() -> _T:
+        return await asyncio.wait_for(coroutine, timeout)
+
+    return asyncio.run(bounded())
+
+
+@contextmanager
+def silent_listener() -> Iterator[int]:
+    """The port of something that takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
