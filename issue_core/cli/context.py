@@ -47,8 +47,13 @@ def config_place(config: Path | None) -> Place:
     return config_place(config or _given_before.get("config"), os.environ)
 
 
-def open_ledger(settings: Settings) -> Ledger:
-    """The ledger that the settings name. Nothing is read or made before it is used."""
+def open_ledger(settings: Settings, *, long_lived: bool = False) -> Ledger:
+    """The ledger that the settings name. Nothing is read or made before it is used.
+
+    ``long_lived``: for a process that others wait for, and that waits no longer itself than ``serve.busy_timeout``.
+    """
     from issue_core.ledger import Ledger
 
-    return Ledger(settings.ledger)
+    if long_lived:
+        return Ledger(settings.ledger, busy_timeout=settings.serve.busy_timeout, claims=settings.nats.claims)
+    return Ledger(settings.ledger, claims=settings.nats.claims)

@@ -68,7 +68,6 @@ def serve(
     from issue_core.cli import context, output
     from issue_core.cli.stopping import stopped_by
     from issue_core.errors import UsageError
-    from issue_core.ledger import Ledger
     from issue_core.transports.http.service import Choices, Service
 
     settings = _settings(context.settings(config, ledger), host, port, tls_cert, tls_key)
@@ -77,7 +76,7 @@ def serve(
         raise UsageError(f"--log-format is text, json or none, not {log_format!r}")
     gc.freeze()  # what was imported stays: no need to look through it again
     gc.enable()  # this one lives long
-    store = Ledger(settings.ledger, busy_timeout=settings.serve.busy_timeout)
+    store = context.open_ledger(settings, long_lived=True)
     with _logging(log_format) as log, stopped_by(SIGTERM, SIGINT) as stop:
         choices = Choices(
             secrets, strict=strict, sync=sync, log=log, say=lambda text: log.line(output.escape(text, multiline=True))

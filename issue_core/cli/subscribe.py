@@ -68,7 +68,6 @@ def subscribe(
     from issue_core.cli import context as command
     from issue_core.cli import output
     from issue_core.cli.stopping import stopped_by
-    from issue_core.ledger import Ledger
 
     settings = command.settings(config, ledger)
     nats = _settings(settings, url=nats_url, context=context, stream=stream, durable=durable, subjects=subjects)
@@ -76,7 +75,7 @@ def subscribe(
     gc.freeze()  # what was imported stays: no need to look through it again
     gc.enable()  # this one lives long
     with (
-        Ledger(settings.ledger, busy_timeout=settings.serve.busy_timeout) as store,
+        command.open_ledger(settings, long_lived=True) as store,
         stopped_by(SIGTERM, SIGINT) as stop,
         _sync_beside(store, settings, said, wanted=sync),
     ):

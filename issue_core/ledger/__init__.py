@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from issue_core.clock import Clock
-from issue_core.ledger import schema
+from issue_core.ledger import claims, schema
 from issue_core.ledger.commit import Commit, roll_back
 from issue_core.ledger.connection import connect_to_read, connect_to_write, translated
 from issue_core.task import to_text
@@ -45,17 +45,24 @@ class Ledger:
     """One ledger file. Opened when first used; safe to use from several processes at once.
 
     An instance belongs to one thread at a time. ``busy_timeout`` is how many seconds a write waits for
-    another process's write.
+    another process's write. ``claims``: the first write marks the ledger for good as one whose tasks must be claimed.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, clock: Clock | None = None, busy_timeout: float = 60.0, run: str = RUN
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        busy_timeout: float = 60.0,
+        run: str = RUN,
+        claims: bool = False,
     ) -> None:
         # Whatever name leads to it: what lies beside a ledger (locks, workers, issues) must be the same for all.
         self.path = Path(path).expanduser().resolve()
         self.clock = clock or Clock()
         self.busy_timeout = busy_timeout
         self.run = run
+        self.claims = claims
         self._commit: Commit | None = None
         self._noted: set[tuple[str, str, int]] = set()
 
@@ -79,7 +86,7 @@ class Ledger:
 
     def beside(self) -> Ledger:
         """The same ledger for another thread: connections of its own."""
-        return Ledger(self.path, clock=self.clock, busy_timeout=self.busy_timeout, run=self.run)
+        return Ledger(self.path, clock=self.clock, busy_timeout=self.busy_timeout, run=self.run, claims=self.claims)
 
     @cached_property
     def _writer(self) -> sqlite3.Connection:
@@ -149,8 +156,11 @@ class Ledger:
         with translated(self.path):
             connection.execute("BEGIN IMMEDIATE")
             moment = self.clock.now()
+            tx = Transaction(connection, moment, to_text(moment), self.run, self._noted)
             try:
-                yield Transaction(connection, moment, to_text(moment), self.run, self._noted)
+                if self.claims:
+                    claims.mark(tx)
+                yield tx
             except BaseException:
                 roll_back(connection)
                 self._noted.clear()

@@ -28,7 +28,7 @@ _OF_TASK = """
 
 _LATEST = f"SELECT * FROM ({_OF_TASK} DESC LIMIT :limit) ORDER BY n"  # noqa: S608 - the query is a constant above
 
-_DOUBLES = "SELECT count(*) FROM history WHERE kind IN ('late', 'double')"
+_DOUBLES = "SELECT count(*) FROM history WHERE kind IN ('late', 'double', 'contested')"
 
 
 def add(tx: Transaction, seq: int, kind: str, **detail: Any) -> None:
@@ -47,7 +47,8 @@ def add(tx: Transaction, seq: int, kind: str, **detail: Any) -> None:
 
 
 def count_doubles(connection: sqlite3.Connection) -> int:
-    """How many entries tell of an issue that may be one too many: made too late, or found beside another."""
+    """How many entries tell of an issue that may be one too many: made too late, found beside another,
+    or of a task that another ledger has claimed."""
     n: int = connection.execute(_DOUBLES).fetchone()[0]
     return n
 

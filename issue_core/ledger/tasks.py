@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from issue_core.ledger import facets
+from issue_core.ledger import claims, facets
 from issue_core.ledger.rows import put
 from issue_core.task import Accepted, TaskState, Transport
 
@@ -71,7 +71,7 @@ def store(tx: Transaction, accepted: Sequence[Accepted], transport: Transport) -
     if not accepted:
         return []
     connection = tx.connection
-    state: TaskState = "pending"
+    state = claims.state_of_new(tx)
     written = put(connection, _INSERT, _rows(tx, accepted, transport, state))
     new = written.rowcount if written else 0
     # What this batch has stored are the newest rows: nobody else writes meanwhile, and no row is ever deleted.

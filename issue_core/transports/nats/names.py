@@ -18,8 +18,12 @@ RESERVED_VERBS = ("update", "close")
 DEAD = "act.dlq.>"
 """Every subject of a dead letter."""
 
+LEDGERS = "ledgers"
+"""What stands before a ledger's ID in the key under which the bucket of claims knows it."""
+
 MESSAGE_ID = "Nats-Msg-Id"
 EXPECTED_STREAM = "Nats-Expected-Stream"
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 CONTENT_TYPE = "Content-Type"
 JSON = "application/json"
 

@@ -13,19 +13,18 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from nats import errors
 
 from issue_core.errors import ConfigError, NatsError, NatsMissing, NatsRefused
 from issue_core.transports.nats.jetstream import NOT_ENABLED, NOT_FOR_ACCOUNT
 from issue_core.transports.nats.streams import inspect
+from issue_core.transports.nats.waiting import BETWEEN, unless
 from issue_core.transports.nats.wanted import SECOND, consumer, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
     from types import TracebackType
-    from typing import Any
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
@@ -46,10 +45,7 @@ SILENCE = 2.5
 START_PATIENCE = 30.0
 """Seconds that a server which has just started, or a cluster without a leader, has to answer at the start."""
 
-_BETWEEN = 0.2  # seconds between two looks at what is not done yet
 _BAD_REQUEST, _NOT_FOUND, _TIMEOUT, _HEARTBEAT = 400, 404, 408, 100
-
-_T = TypeVar("_T")
 
 
 class Pulled(NamedTuple):
@@ -103,7 +99,7 @@ async def require_safe_at_start(link: Link, settings: NatsSettings) -> bool:
         except NatsError as error:
             if is_final(link, error) or time.monotonic() > over:
                 raise
-            await asyncio.sleep(_BETWEEN)
+            await asyncio.sleep(BETWEEN)
         else:
             return True
 
@@ -112,23 +108,6 @@ def is_final(link: Link, error: NatsError) -> bool:
     """Whether waiting does not help: it is not allowed, not there, or the connection has ended for good."""
     is_so = isinstance(error, NatsRefused | NatsMissing) or error.api_code in (NOT_ENABLED, NOT_FOR_ACCOUNT)
     return is_so or link.closed.is_set()
-
-
-async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T], *, grace: float = 0.0) -> _T | None:
-    """What ``work`` gives; None if it was not done ``grace`` seconds after ``stop`` was set: it is cancelled then."""
-    task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done() and grace:
-            await asyncio.wait({task}, timeout=grace)
-        return task.result() if task.done() else None
-    finally:
-        stopped.cancel()
-        while not task.done():
-            task.cancel()  # more than once: nats-py swallows one that finds it at the wrong moment
-            await asyncio.wait({task}, timeout=_BETWEEN)
-        if not task.cancelled():
-            task.exception()  # heard, or of no use any more
 
 
 @dataclass(slots=True)

@@ -7,37 +7,26 @@ ledger cannot take now is kept, and the server told so, until it can: no deliver
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import threading
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from nats import errors
 
-from issue_core.errors import (
-    LedgerCorrupt,
-    LedgerError,
-    LedgerFull,
-    LedgerTooNew,
-    LedgerUnreachable,
-    NatsError,
-    NatsMissing,
-    NotALedger,
-)
-from issue_core.ingestion import store_judged
-from issue_core.task import MAX_DOCUMENT, Accepted, Document, Place, Receipt, Rejected, to_text
-from issue_core.taskspec import judge
-from issue_core.transports.nats import names
+from issue_core.errors import NatsError, NatsMissing
+from issue_core.task import MAX_DOCUMENT, Receipt
 from issue_core.transports.nats.connection import connected
 from issue_core.transports.nats.jetstream import ask
-from issue_core.transports.nats.pulling import Puller, is_final, require_safe, require_safe_at_start, unless
-from issue_core.transports.nats.wanted import MAX_MESSAGE, SECOND
+from issue_core.transports.nats.pulling import Puller, is_final, require_safe, require_safe_at_start
+from issue_core.transports.nats.storing import FIRST_WAIT, LONGEST_WAIT, SEVERAL, Rules, Store, Trouble, prove
+from issue_core.transports.nats.waiting import BETWEEN, bridged, pause, unless
+from issue_core.transports.nats.wanted import SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from nats.aio.msg import Msg
 
@@ -65,15 +54,6 @@ PATIENCE = 180.0
 
 GRACE = 2.0
 """Seconds that a confirmation under way has when it is told to stop."""
-
-FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
-"""Seconds between two tries at what failed; they double in between."""
-
-SEVERAL = 4
-"""How often in a row nothing can be pulled before that is said, and before what is missing is taken for removed."""
-
-_TICK = 0.2  # seconds between two looks at whether to stop, and whether the connection is back
-_NOT_BY_WAITING = (LedgerCorrupt, LedgerTooNew, NotALedger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +84,12 @@ async def subscribe(
     While a batch is written to the disk, the next one may come: two of them are in hand at most.
 
     Raises:
-        ConfigError: the stream or the consumer would lose messages, or the settings cannot be.
+        ConfigError: the stream, the consumer or the bucket would lose what is in it, or the settings cannot be.
         NatsError: the stream or the consumer is not there (any more), or the connection has ended for good.
         LedgerError: the ledger cannot be written at the start, or is damaged.
     """
     await asyncio.to_thread(prove, ledger, choices.batch)
-    async with _bridged(stop) as stopping, AsyncExitStack() as stack:
+    async with bridged(stop) as stopping, AsyncExitStack() as stack:
         link = await unless(stopping, stack.enter_async_context(connected(settings, patient=True, say=say)))
         if link is None or await unless(stopping, require_safe_at_start(link, settings)) is None:
             return "stopped"
@@ -118,77 +98,6 @@ async def subscribe(
             return await _Subscriber(link, settings, ledger, choices, puller, stopping, heard, say).run()
         except errors.ConnectionClosedError:
             raise link.why(otherwise="the connection is closed") from None
-
-
-def prove(ledger: Ledger, batch: int) -> None:
-    """See that the ledger can be written, and has room for ``batch`` messages.
-
-    Raises:
-        LedgerError: it cannot, or has not.
-    """
-    with ledger.write():
-        pass
-    try:
-        room = os.statvfs(ledger.path.parent)
-    except OSError as error:
-        raise LedgerUnreachable(f"ledger {ledger.path}: {error.strerror}", hint="Check the path.") from None
-    needed = 2 * batch * MAX_MESSAGE  # in the log and in the ledger itself
-    if room.f_bavail * room.f_frsize < needed:
-        raise LedgerFull(
-            f"ledger {ledger.path}: less than {needed // 2**20 or 1} MiB are left on its disk",
-            hint="Make room; the messages stay in the stream until then.",
-        )
-
-
-def document(message: Msg) -> Document:
-    """The message as it came, with where it came from."""
-    known = message.metadata
-    stream, sequence = known.stream, known.sequence.stream
-    meta = {
-        "stream": stream,
-        "sequence": sequence,
-        "subject": message.subject,
-        "published_at": to_text(known.timestamp),
-    }
-    return Document(message.data, Place(stream, sequence), broken=_broken(message), meta=meta)
-
-
-def _broken(message: Msg) -> str | None:
-    """Why the message is no JSON: what it says itself. One that says nothing is taken for JSON."""
-    for name, value in (message.headers or {}).items():
-        if name.lower() == names.CONTENT_TYPE.lower():
-            kind = str(value).partition(";")[0].strip().lower()
-            return None if kind in ("", names.JSON) else f"its Content-Type is {kind}, not {names.JSON}"
-    return None
-
-
-def judged(messages: Iterable[Msg], choices: Choices) -> list[Accepted | Rejected]:
-    """Each message judged. A subject that is not that of the target_repo is a warning: the body decides."""
-    found: list[Accepted | Rejected] = []
-    for message in messages:
-        item = judge(document(message), strict=choices.strict, max_document=choices.max_document)
-        if isinstance(item, Accepted) and message.subject != names.create_subject(item.spec.target_repo):
-            warning = f"it came under {message.subject}, which is not the subject of its target_repo"
-            item = item._replace(warnings=(*item.warnings, warning))
-        found.append(item)
-    return found
-
-
-@asynccontextmanager
-async def _bridged(stop: threading.Event) -> AsyncIterator[asyncio.Event]:
-    """An event of this loop that is set soon after ``stop``, until the block ends."""
-    stopping = asyncio.Event()
-
-    async def watch() -> None:
-        while not stop.is_set():
-            await asyncio.sleep(_TICK)
-        stopping.set()
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield stopping
-    finally:
-        watching.cancel()
 
 
 @dataclass(slots=True)
@@ -201,68 +110,87 @@ class _Subscriber:
     stop: asyncio.Event
     heard: Heard
     say: Say
+    store: Store = field(init=False)
     in_hand: list[Msg] = field(default_factory=list)
     is_stuck: bool = False
+    _pulls: Trouble = field(init=False)
+    _beside: list[asyncio.Task[None]] = field(default_factory=list)
     _moved_at: float = field(default_factory=time.monotonic)
     _counters: tuple[int, ...] = ()
-    _ledger_failed: bool = False
-    _failures: int = 0
     _careful_until: float = 0.0
 
+    def __post_init__(self) -> None:
+        """It stores where the settings say."""
+        rules = Rules(self.choices.strict, self.choices.max_document)
+        self.store = Store(
+            self.link, self.settings, self.ledger, rules, self.choices.batch, self.stop, self.say, self._pause
+        )
+        self._pulls = Trouble(self.say, "NATS: messages can be pulled again", SEVERAL)
+
     async def run(self) -> End:
+        """Pull until it is told to stop, or the end is reached that was chosen."""
         keeping = asyncio.create_task(self._keep_alive())
-        wait = FIRST_WAIT
+        self._beside = [asyncio.create_task(self.store.settle_again_and_again(self._moves))]
         try:
             await self._look_back()
-            while self._goes_on():
-                if await self._ready_to_pull():
-                    if self.choices.until_empty and await self._is_empty():
-                        return "empty"
-                    if await self._pull():
-                        wait = FIRST_WAIT
-                        continue
-                await self._pause(wait)
-                wait = min(wait * 2, LONGEST_WAIT)
+            if await self._pull_until_empty():
+                return "empty"
             await self._finish()
             return "stuck" if self.is_stuck else "stopped"
         finally:
             keeping.cancel()
+            self.stop.set()
+            await asyncio.gather(*self._beside, return_exceptions=True)
 
-    async def _ready_to_pull(self) -> bool:
-        """Whether the connection stands and the ledger can be written: only then is anything asked for."""
+    async def _pull_until_empty(self) -> bool:
+        """Whether nothing is left, where that is the end; ``False`` when it is told to stop."""
+        wait = FIRST_WAIT
+        while self._goes_on():
+            if await self._is_ready():
+                if self.choices.until_empty and await self._is_empty():
+                    return True
+                if await self._pull():
+                    wait = FIRST_WAIT
+                    continue
+            await self._pause(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+        return False
+
+    async def _is_ready(self) -> bool:
+        """Whether the connection stands, and what comes can be stored: only then is anything asked for."""
         while not self.link.client.is_connected:
             if self.link.closed.is_set():
                 raise self.link.why(otherwise="the connection is closed")
-            if not await self._pause(_TICK):
+            if not await self._pause(BETWEEN):
                 return False
-        return await self._can_write()
-
-    async def _can_write(self) -> bool:
-        try:
-            await asyncio.to_thread(prove, self.ledger, self.choices.batch)
-        except _NOT_BY_WAITING:
-            raise
-        except LedgerError as error:
-            await self._ledger_fails(error)
-            return False
-        self._ledger_works()
-        return True
+        return await self.store.is_ready()
 
     async def _pull(self) -> bool:
         """Pull once, and handle what came; whether it went well."""
         pulled = await self.puller.pull(1 if self._is_careful else self.choices.batch)
         if pulled.messages:
-            self._moved_at = time.monotonic()
+            self._moves()
             self.in_hand = pulled.messages
             await self._handle(pulled.messages)
             self.in_hand = []
         elif pulled.trouble and self.link.client.is_connected:
             await self._see_to(pulled.trouble)
             return False
-        if self._failures >= SEVERAL:
-            self.say("NATS: messages can be pulled again")
-        self._failures = 0
+        self._pulls.ended()
         return True
+
+    async def _see_to(self, trouble: str) -> None:
+        """See whether the consumer is still there; if the server cannot tell at this moment, it is asked again."""
+        failures = self._pulls.failures + 1
+        if failures > 1:  # most often, the server is about to go, and would not answer
+            try:
+                await unless(self.stop, require_safe(self.link, self.settings))
+            except NatsError as error:
+                # In a cluster that has just come back, one may not know of what the others have.
+                if is_final(self.link, error) and not (isinstance(error, NatsMissing) and failures < SEVERAL):
+                    raise
+                trouble = error.message
+        self._pulls.met(f"NATS: nothing can be pulled: {trouble}; trying again until it can")
 
     async def _look_back(self) -> None:
         """Take one message at a time at first, where some were delivered twice already and never answered.
@@ -294,55 +222,19 @@ class _Subscriber:
         while self.puller.waiting:
             await self._pull()
 
-    async def _see_to(self, trouble: str) -> None:
-        """See whether the consumer is still there; if the server cannot tell at this moment, it is asked again."""
-        self._failures += 1
-        if self._failures == 1:
-            return  # most often, the server is about to go, and would not answer
-        try:
-            await unless(self.stop, require_safe(self.link, self.settings))
-        except NatsError as error:
-            # In a cluster that has just come back, one may not know of what the others have.
-            if is_final(self.link, error) and not (isinstance(error, NatsMissing) and self._failures < SEVERAL):
-                raise
-            trouble = error.message
-        if self._failures == SEVERAL:
-            self.say(f"NATS: nothing can be pulled: {trouble}; trying again until it can")
-
     async def _handle(self, messages: list[Msg]) -> None:
-        """Commit and acknowledge; what was delivered before alone, lest one that ends us takes others with it."""
-        fresh = [each for each in messages if each.metadata.num_delivered == 1]
-        again = [each for each in messages if each.metadata.num_delivered > 1]
-        # In any order: behind one that ends us every time, the others would never have their turn.
-        random.shuffle(again)
-        is_more_wanted = len(fresh) == self.choices.batch and not self._is_careful and not self.stop.is_set()
-        if is_more_wanted and self.link.client.is_connected and await self._can_write():
+        """Store and acknowledge, group by group."""
+        groups = list(_groups(messages))
+        is_full = len(groups[0]) == self.choices.batch and not self._is_careful and not self.stop.is_set()
+        if is_full and self.link.client.is_connected and await self.store.is_ready():
             await self.puller.ask(self.choices.batch)  # it comes while these are written to the disk
-        for group in [fresh] * bool(fresh) + [[each] for each in again]:
-            receipts = await self._commit(group)
+        for group in groups:
+            receipts = await self.store.take(group)
             if receipts is None:
                 return
             await self._acknowledge(group)
-            self._moved_at = time.monotonic()
+            self._moves()
             self.heard(receipts)
-
-    async def _commit(self, messages: Sequence[Msg]) -> list[Receipt] | None:
-        """The receipts, once all is on the disk; None if it was told to stop before the ledger took it."""
-        items = await asyncio.to_thread(judged, messages, self.choices)
-        wait = FIRST_WAIT
-        while True:
-            try:
-                receipts = await asyncio.to_thread(store_judged, self.ledger, items, transport="nats")
-            except _NOT_BY_WAITING:
-                raise
-            except LedgerError as error:
-                await self._ledger_fails(error)
-            else:
-                self._ledger_works()
-                return receipts
-            if not await self._pause(wait):
-                return None
-            wait = min(wait * 2, LONGEST_WAIT)
 
     async def _acknowledge(self, messages: Sequence[Msg]) -> None:
         """Acknowledge all, and wait until the server has the last one: it has the others by then.
@@ -367,18 +259,27 @@ class _Subscriber:
                         await each.in_progress()
 
     async def _is_empty(self) -> bool:
-        """Whether nothing waits and nothing is in flight, with any host; notes whether anything has moved."""
+        """Whether nothing waits or is in flight with any host, nor is held here; notes whether anything has moved."""
         info = await self._info()
         if info is None:
             return False
+        held = self.store.count_held()
         pending, in_flight = info["num_pending"], info["num_ack_pending"]
-        counters = (pending, in_flight, info["delivered"]["consumer_seq"], info["ack_floor"]["stream_seq"])
+        counters = (pending, in_flight, info["delivered"]["consumer_seq"], info["ack_floor"]["stream_seq"], held)
         if counters != self._counters:
-            self._counters, self._moved_at = counters, time.monotonic()
-        return not pending and not in_flight
+            self._counters = counters
+            self._moves()
+        return not (pending or in_flight or held)
+
+    def _moves(self) -> None:
+        """Something has got on."""
+        self._moved_at = time.monotonic()
 
     def _goes_on(self) -> bool:
         """Whether it was not told to stop, and something has moved lately if it is to come to an end."""
+        for each in self._beside:
+            if each.done():
+                each.result()  # raises what has ended it
         if self.choices.until_empty and time.monotonic() - self._moved_at > self.choices.patience:
             self.is_stuck = True
             self.stop.set()
@@ -386,19 +287,16 @@ class _Subscriber:
 
     async def _pause(self, seconds: float) -> bool:
         """Wait; whether to go on after that."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.stop.wait()
+        await pause(self.stop, seconds)
         return self._goes_on()
 
-    async def _ledger_fails(self, error: LedgerError) -> None:
-        if not self._ledger_failed:
-            self.say(f"{error.message}; nothing is taken from NATS until it can be written, and nothing is lost")
-        self._ledger_failed = True
-        with suppress(LedgerError):
-            await asyncio.to_thread(self.ledger.close)  # what is wrong may be the connection
 
-    def _ledger_works(self) -> None:
-        if self._ledger_failed:
-            self.say(f"ledger {self.ledger.path}: it can be written again")
-        self._ledger_failed = False
+def _groups(messages: Sequence[Msg]) -> Iterator[list[Msg]]:
+    """What is stored together: what was delivered before alone, lest one that ends us takes others with it."""
+    fresh = [each for each in messages if each.metadata.num_delivered == 1]
+    again = [each for each in messages if each.metadata.num_delivered > 1]
+    # In any order: behind one that ends us every time, the others would never have their turn.
+    random.shuffle(again)
+    if fresh:
+        yield fresh
+    yield from ([each] for each in again)

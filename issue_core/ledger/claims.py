@@ -1,0 +1,183 @@
+"""Whose a task is, where several ledgers take the same ones: ``held`` until its claim is known.
+
+A ledger that was marked stays so. Its new tasks are ``held``, which sync never touches; so is what was pending and
+never attempted when it was marked. The claim then makes a task ``pending`` here, or ``elsewhere``: another ledger
+makes its issue.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+from issue_core.ledger import facets, history
+from issue_core.task import TaskState
+
+if TYPE_CHECKING:
+    from issue_core.ledger import Ledger, Transaction
+
+_NOTE = ("meta", "claims_since", 0)
+
+_META = "SELECT value FROM meta WHERE key = :key"
+_WRITE_META = "INSERT OR IGNORE INTO meta (key, value) VALUES (:key, :value)"
+
+_BLOCKS = "SELECT block FROM facets WHERE facet = 'state' AND value = :state ORDER BY block"
+
+_HELD = "SELECT seq, event_id, digest FROM tasks WHERE seq BETWEEN :low AND :high AND state = 'held' ORDER BY seq"
+
+_UNDER_WAY = """
+    SELECT seq, event_id, digest FROM tasks
+    WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state <> 'elsewhere' ORDER BY seq
+"""
+
+_COUNT_HELD = "SELECT coalesce(sum(n), 0) FROM tallies WHERE state = 'held'"
+
+_NEVER_ATTEMPTED = "NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.seq = tasks.seq)"
+
+_HOLD = f"""
+    UPDATE tasks SET state = 'held', updated_at = :now
+    WHERE seq BETWEEN :low AND :high AND state = 'pending' AND in_doubt_since IS NULL AND {_NEVER_ATTEMPTED}
+    RETURNING seq
+"""  # noqa: S608 - the condition is a constant above
+
+_RELEASE = """
+    UPDATE tasks SET state = 'pending', updated_at = :now, in_doubt_since = coalesce(in_doubt_since, :doubt)
+    WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'held' RETURNING seq
+"""
+
+_CEDE = f"""
+    UPDATE tasks SET state = 'elsewhere', updated_at = :now, in_doubt_since = NULL
+    WHERE seq = :seq AND (
+        state = 'held' OR (state = 'pending' AND in_doubt_since IS NULL AND {_NEVER_ATTEMPTED})
+    )
+"""  # noqa: S608 - the same
+
+_STATE = "SELECT state FROM tasks WHERE seq = :seq"
+
+_CONTESTED = """
+    SELECT 1 FROM history WHERE seq = :seq AND kind = 'contested' AND json_extract(detail, '$.ledger') = :ledger
+"""
+
+
+class Claimable(NamedTuple):
+    """A task as far as its claim goes. ``digest`` is the SHA-256 of its content."""
+
+    seq: int
+    event_id: str
+    digest: bytes
+
+
+class Identity(NamedTuple):
+    """Under which ID this ledger claims, and under which ones it did before it was restored from a backup."""
+
+    own: str
+    former: frozenset[str]
+
+
+def is_marked(connection: sqlite3.Connection) -> bool:
+    """Whether the tasks of this ledger must be claimed."""
+    return _meta(connection, "claims_since") is not None
+
+
+def identity(connection: sqlite3.Connection) -> Identity | None:
+    """The IDs of a marked ledger; None where it is not marked."""
+    own = _meta(connection, "ledger_id")
+    former: list[str] = json.loads(_meta(connection, "former_ledger_ids") or "[]")
+    return Identity(own, frozenset(former)) if own and is_marked(connection) else None
+
+
+def state_of_new(tx: Transaction) -> TaskState:
+    """The state in which a task begins."""
+    if _NOTE not in tx.noted and not is_marked(tx.connection):
+        return "pending"
+    tx.noted.add(_NOTE)
+    return "held"
+
+
+def mark(tx: Transaction) -> None:
+    """Let every task of this ledger be claimed from now on, for good; what was never attempted is ``held``."""
+    if state_of_new(tx) == "held":
+        return
+    tx.connection.execute(_WRITE_META, {"key": "ledger_id", "value": str(uuid4())})
+    tx.connection.execute(_WRITE_META, {"key": "claims_since", "value": tx.now})
+    tx.noted.add(_NOTE)
+    for block in _blocks(tx.connection, "pending"):
+        held = [seq for (seq,) in tx.connection.execute(_HOLD, {"now": tx.now, **_bounds(block)})]
+        _moved(tx, held, "held")
+
+
+def count_held(connection: sqlite3.Connection) -> int:
+    """How many tasks wait for their claim."""
+    n: int = connection.execute(_COUNT_HELD).fetchone()[0]
+    return n
+
+
+def held_pages(ledger: Ledger) -> Iterator[list[Claimable]]:
+    """Every held task by rising seq, a block of seqs at a time; what holds none any more is forgotten on the way."""
+    with ledger.read() as connection:
+        blocks = _blocks(connection, "held")
+    for block in blocks:
+        with ledger.read() as connection:
+            page = [Claimable(*row) for row in connection.execute(_HELD, _bounds(block))]
+        if page:
+            yield page
+        else:
+            with ledger.write() as tx:
+                facets.forget_empty(tx, "held", block)
+
+
+def claimable(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[Claimable]:
+    """Those of ``seqs`` that are not known to be another ledger's."""
+    return [Claimable(*row) for row in connection.execute(_UNDER_WAY, {"seqs": json.dumps(seqs)})]
+
+
+def release(tx: Transaction, seqs: Sequence[int], *, in_doubt: bool = False) -> list[int]:
+    """These are ours: the held ones among them are ``pending``; gives them.
+
+    ``in_doubt``: the claim is older than this ledger's restoring, and their issues may be there already.
+    """
+    parameters = {"seqs": json.dumps(seqs), "now": tx.now, "doubt": tx.now if in_doubt else None}
+    released = sorted(seq for (seq,) in tx.connection.execute(_RELEASE, parameters))
+    _moved(tx, released, "pending", kind="claimed", in_doubt=in_doubt or None)
+    return released
+
+
+def cede(tx: Transaction, seq: int, ledger: str) -> bool:
+    """Task ``seq`` is claimed by ``ledger``, which makes its issue: it is ``elsewhere``.
+
+    ``False``: it stays as it is, for it was attempted here, or is ``elsewhere`` already. What was attempted has an
+    entry in its history then, since both ledgers may make an issue.
+    """
+    if tx.connection.execute(_CEDE, {"seq": seq, "now": tx.now}).rowcount:
+        _moved(tx, [seq], "elsewhere", ledger=ledger)
+        return True
+    state = tx.connection.execute(_STATE, {"seq": seq}).fetchone()[0]
+    is_noted = tx.connection.execute(_CONTESTED, {"seq": seq, "ledger": ledger}).fetchone()
+    if state != "elsewhere" and not is_noted:
+        history.add(tx, seq, "contested", ledger=ledger)
+    return False
+
+
+def _meta(connection: sqlite3.Connection, key: str) -> str | None:
+    row = connection.execute(_META, {"key": key}).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _blocks(connection: sqlite3.Connection, state: TaskState) -> list[int]:
+    return [block for (block,) in connection.execute(_BLOCKS, {"state": state})]
+
+
+def _bounds(block: int) -> dict[str, int]:
+    return {"low": block * facets.BLOCK, "high": block * facets.BLOCK + facets.BLOCK - 1}
+
+
+def _moved(
+    tx: Transaction, seqs: Sequence[int], state: TaskState, *, kind: str | None = None, **detail: object
+) -> None:
+    for block in {seq // facets.BLOCK for seq in seqs}:
+        facets.add_state(tx, block * facets.BLOCK, state)
+    for seq in seqs:
+        history.add(tx, seq, kind or state, **detail)

@@ -1,0 +1,58 @@
+"""Waiting that ends when one is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import AsyncIterator, Coroutine
+    from typing import Any
+
+BETWEEN = 0.2
+"""Seconds between two looks at what is not done yet."""
+
+_T = TypeVar("_T")
+
+
+@asynccontextmanager
+async def bridged(stop: threading.Event) -> AsyncIterator[asyncio.Event]:
+    """An event of this loop that is set soon after ``stop``, until the block ends."""
+    stopping = asyncio.Event()
+
+    async def watch() -> None:
+        while not stop.is_set():
+            await asyncio.sleep(BETWEEN)
+        stopping.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield stopping
+    finally:
+        watching.cancel()
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait for so many seconds, or until ``stop`` is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T], *, grace: float = 0.0) -> _T | None:
+    """What ``work`` gives; None if it was not done ``grace`` seconds after ``stop`` was set: it is cancelled then."""
+    task, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and grace:
+            await asyncio.wait({task}, timeout=grace)
+        return task.result() if task.done() else None
+    finally:
+        stopped.cancel()
+        while not task.done():
+            task.cancel()  # more than once: nats-py swallows one that finds it at the wrong moment
+            await asyncio.wait({task}, timeout=BETWEEN)
+        if not task.cancelled():
+            task.exception()  # heard, or of no use any more
