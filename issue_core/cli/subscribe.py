@@ -119,7 +119,7 @@ def _sync_beside(store: Ledger, settings: Settings, said: _Said, *, wanted: bool
 
     with store.write():
         pass  # makes the ledger, or says now why it cannot be written
-    beside = SyncBeside(store, settings, said.say)
+    beside = SyncBeside(store, settings, said.say, settles=False)
     said.created = beside.wake
     beside.start()
     try:

@@ -58,19 +58,20 @@ def sync(
 ) -> None:
     """Make one pass over what is due: each task becomes one issue.
 
-    What waits (for a limit, a back-off, a doubt or a backend that is down) is no failure. Ends with 3 when a task
-    failed, or a backend or project is parked for its credentials or a refusal.
+    What waits (for a limit, a back-off, a doubt, its claim or a backend that is down) is no failure. Ends with 3 when
+    a task failed, or a backend or project is parked for its credentials or a refusal.
 
     With --verify it lists the issues that carry an event ID and ends with 3 when one event has several (double), the
     ledger has no task of it (unknown), or the issue of a synced task is not there (missing).
     """
     from signal import SIGTERM
 
-    from issue_core.cli import context
+    from issue_core.cli import context, output
     from issue_core.cli.stopping import stopped_by
     from issue_core.errors import UsageError
     from issue_core.sync_engine import Choice, repeat
     from issue_core.sync_engine import sync as one_pass
+    from issue_core.transports.nats.releasing import Release
 
     if (watch is not None) + wait + dry_run > 1:
         raise UsageError("--dry-run, --wait and --watch exclude each other")
@@ -86,16 +87,26 @@ def sync(
     report = _Report(as_json=json, dry_run=dry_run)
     with context.open_ledger(settings) as store, stopped_by(SIGTERM) as stopping, report:
         stop = stopping.event
+        release = Release(settings.nats, stop, output.message if watch is not None else None)
         if watch is not None:
             gc.enable()  # this one lives long
             repeat.watch(
-                store, settings, every=watch, choice=choice, tell=report.tell, ended=report.end_of_pass, stop=stop
+                store,
+                settings,
+                every=watch,
+                choice=choice,
+                tell=report.tell,
+                ended=report.end_of_pass,
+                stop=stop,
+                release=release,
             )
             return
         if wait:
-            summary = repeat.until_done(store, settings, choice=choice, tell=report.tell, stop=stop)
+            summary = repeat.until_done(store, settings, choice=choice, tell=report.tell, stop=stop, release=release)
         else:
-            summary = one_pass(store, settings, choice=choice, dry_run=dry_run, tell=report.tell, stop=stop)
+            summary = one_pass(
+                store, settings, choice=choice, dry_run=dry_run, tell=report.tell, stop=stop, release=release
+            )
     report.end(summary)
     if summary.needs_a_person:
         raise typer.Exit(3)
@@ -182,9 +193,11 @@ class _Report:
 
         if self._as_json:
             output.flush()
+            for text in _held(summary):
+                output.message(text)
             return
         output.line(("dry run: " if self._dry_run else "") + _in_words(summary.counts))
-        for text in _waits(summary):
+        for text in (*_waits(summary), *_held(summary)):
             output.line(text)
         output.flush()
 
@@ -199,6 +212,12 @@ def _in_words(counts: Mapping[str, int]) -> str:
     }
     parts = [f"{counts[name]} {word}" for name, word in known.items() if counts.get(name)]
     return ", ".join(parts) or "nothing was due"
+
+
+def _held(summary: Summary) -> Iterator[str]:
+    """A line about the tasks that are not known to be this ledger's yet, if there are any."""
+    if summary.held:
+        yield f"  {summary.held} held until they are claimed" + (f": {summary.held_for}" if summary.held_for else "")
 
 
 def _waits(summary: Summary) -> Iterator[str]:

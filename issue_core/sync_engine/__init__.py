@@ -14,7 +14,7 @@ from contextlib import closing
 from functools import partial
 
 from issue_core.config import Settings
-from issue_core.ledger import Ledger, limits, outbox
+from issue_core.ledger import Ledger, claims, limits, outbox
 from issue_core.ledger.workers import enlisted, is_alive
 from issue_core.sync_engine import doubts, plan
 from issue_core.sync_engine.creates import Creates, in_thread
@@ -22,9 +22,12 @@ from issue_core.sync_engine.desk import Budget, Desk
 from issue_core.sync_engine.plan import ANY_PROJECT, Choice, Plan
 from issue_core.sync_engine.results import Result, Summary
 
-__all__ = ["Choice", "Result", "Summary", "sync"]
+__all__ = ["Choice", "Release", "Result", "Summary", "sync"]
 
 Tell = Callable[[Result], None]
+
+Release = Callable[[Ledger], str]
+"""Settles held tasks with those who claim the same ones; gives what keeps those that are still held, or nothing."""
 
 LAST_MOMENT = 0.7
 """Seconds that an interrupted run gives to what is under way."""
@@ -38,12 +41,14 @@ def sync(
     dry_run: bool = False,
     tell: Tell | None = None,
     stop: threading.Event | None = None,
+    release: Release | None = None,
 ) -> Summary:
     """One pass over what is due: each task becomes one issue, or it is said why it waits.
 
     ``settings`` are those of the configuration; without any, everything goes to the ``local`` backend. ``tell`` is
     called in this thread with the result of each task as it comes. ``dry_run`` only says what would be done. When
-    ``stop`` is set, nothing new is begun; what is under way is finished and written down.
+    ``stop`` is set, nothing new is begun; what is under way is finished and written down. ``release`` is called first
+    where tasks are held.
 
     Raises:
         ConfigError: a backend cannot be used as it is configured.
@@ -62,12 +67,25 @@ def sync(
         if dry_run:
             plan.rehearse(routes, ledger, count)
         else:
+            if release is not None and _holds(ledger):
+                summary.held_for = release(ledger)
             _run(routes, ledger, summary, count, stop or threading.Event())
             if routes.choice.backend is None and routes.choice.repo is None:
                 _forget_idle_parks(routes, ledger)
     with ledger.read() as connection:
         summary.parked = limits.all_parked(connection)
+        summary.held = claims.count_held(connection)
     return summary
+
+
+def _holds(ledger: Ledger) -> bool:
+    with ledger.read() as connection:
+        is_to_be_marked = ledger.claims and not claims.is_marked(connection)
+        held = claims.count_held(connection)
+    if is_to_be_marked:
+        with ledger.write() as tx:
+            held = claims.count_held(tx.connection)
+    return held > 0
 
 
 def _run(routes: Plan, ledger: Ledger, summary: Summary, tell: Tell, stop: threading.Event) -> None:

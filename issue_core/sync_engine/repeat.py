@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from issue_core.config import Settings
 from issue_core.ledger import Ledger
-from issue_core.sync_engine import sync
+from issue_core.sync_engine import Release, sync
 from issue_core.sync_engine.plan import Choice
 from issue_core.sync_engine.results import Result, Summary
 
@@ -24,7 +24,13 @@ SHORTEST_PAUSE = 0.05
 
 
 def until_done(
-    ledger: Ledger, settings: Settings, *, choice: Choice, tell: Callable[[Result], None], stop: threading.Event
+    ledger: Ledger,
+    settings: Settings,
+    *,
+    choice: Choice,
+    tell: Callable[[Result], None],
+    stop: threading.Event,
+    release: Release | None = None,
 ) -> Summary:
     """Pass after pass, until nothing is due or in doubt any more and only what is parked is left.
 
@@ -45,7 +51,7 @@ def until_done(
 
     while True:
         left = None if choice.limit is None else choice.limit - whole.counts.total()
-        summary = sync(ledger, settings, choice=replace(choice, limit=left), tell=tell_news, stop=stop)
+        summary = sync(ledger, settings, choice=replace(choice, limit=left), tell=tell_news, stop=stop, release=release)
         limit_used = choice.limit is not None and whole.counts.total() >= choice.limit
         if limit_used or stop.is_set() or not (summary.next_at or summary.others_at_work):
             return replace(summary, counts=whole.counts + _deferred(summary))
@@ -61,15 +67,22 @@ def watch(
     tell: Callable[[Result], None],
     ended: Callable[[Summary], None],
     stop: threading.Event,
+    release: Release | None = None,
 ) -> None:
     """A pass every ``every`` seconds until ``stop`` is set; ``ended`` hears how it went. Raises what ``sync`` does."""
     while not stop.is_set():
-        ended(sync(ledger, settings, choice=choice, tell=tell, stop=stop))
+        ended(sync(ledger, settings, choice=choice, tell=tell, stop=stop, release=release))
         stop.wait(every)
 
 
 def whenever_due(
-    ledger: Ledger, settings: Settings, *, tell: Callable[[Result], None], news: threading.Event, stop: threading.Event
+    ledger: Ledger,
+    settings: Settings,
+    *,
+    tell: Callable[[Result], None],
+    news: threading.Event,
+    stop: threading.Event,
+    release: Release | None = None,
 ) -> None:
     """A pass now, then one whenever ``news`` is set or something comes due, until ``stop`` is set (and ``news`` too).
 
@@ -77,7 +90,7 @@ def whenever_due(
     """
     while not stop.is_set():
         news.clear()
-        summary = sync(ledger, settings, tell=tell, stop=stop)
+        summary = sync(ledger, settings, tell=tell, stop=stop, release=release)
         news.wait(_pause(ledger, summary))
 
 

@@ -50,7 +50,8 @@ class Summary:
     """A run in numbers: how many tasks came to each result, what they wait for, and what is parked.
 
     ``waits`` counts the tasks by (backend, reason) with the earliest time at which one of them goes on.
-    ``others_at_work``: another process has tasks in hand.
+    ``others_at_work``: another process has tasks in hand. ``held`` tasks wait for their claim, because of what
+    ``held_for`` says.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -58,6 +59,8 @@ class Summary:
     next_at: datetime | None = None
     parked: list[Parked] = field(default_factory=list)
     others_at_work: bool = False
+    held: int = 0
+    held_for: str = ""
 
     @property
     def needs_a_person(self) -> bool:

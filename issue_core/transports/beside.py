@@ -9,20 +9,25 @@ from issue_core.config import Settings
 from issue_core.errors import IssueCoreError
 from issue_core.ledger import Ledger
 from issue_core.sync_engine import Result, repeat
+from issue_core.transports.nats.releasing import Release
 
 AGAIN = 30.0
 """Seconds after which sync is tried again when it could not run at all."""
 
 
 class SyncBeside:
-    """Sync in a thread of its own, from :meth:`start` to :meth:`stop`. ``say`` hears what a person should know."""
+    """Sync in a thread of its own, from :meth:`start` to :meth:`stop`. ``say`` hears what a person should know.
 
-    def __init__(self, ledger: Ledger, settings: Settings, say: Callable[[str], None]) -> None:
+    ``settles``: it settles held tasks, too; else somebody else in this process does.
+    """
+
+    def __init__(self, ledger: Ledger, settings: Settings, say: Callable[[str], None], *, settles: bool) -> None:
         self._ledger = ledger
         self._settings = settings
         self._say = say
         self._news = threading.Event()
         self._stop = threading.Event()
+        self._release = Release(settings.nats, self._stop, say) if settles else None
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
 
     def start(self) -> None:
@@ -51,7 +56,14 @@ class SyncBeside:
         while not self._stop.is_set():
             try:
                 with self._ledger.beside() as ledger:
-                    repeat.whenever_due(ledger, self._settings, tell=self._tell, news=self._news, stop=self._stop)
+                    repeat.whenever_due(
+                        ledger,
+                        self._settings,
+                        tell=self._tell,
+                        news=self._news,
+                        stop=self._stop,
+                        release=self._release,
+                    )
             except IssueCoreError as error:
                 if error.message != told:
                     told = error.message

@@ -58,7 +58,7 @@ class Service:
         self._probe = Ledger(ledger.path, clock=ledger.clock, busy_timeout=PROBE)
         with self._writer.write():
             pass  # makes or migrates the ledger, or says now why it cannot be written
-        self._beside = SyncBeside(ledger, settings, choices.say) if choices.sync else None
+        self._beside = SyncBeside(ledger, settings, choices.say, settles=True) if choices.sync else None
         self._group = GroupCommit(
             self._writer, transport="rest", strict=choices.strict, max_document=settings.ingest.max_document
         )
