@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import pytest
 
-from issue_core.cli.app import _Commands
 from issue_core.config import NatsSettings
 from issue_core.transports.nats.connection import Link, connected
 from issue_core.transports.nats.jetstream import ask
@@ -36,10 +35,8 @@ def server(shared: NatsServer) -> Iterator[NatsServer]:
 
 
 @pytest.fixture
-def issue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Issue:
+def issue(tmp_path: Path) -> Issue:
     """The command line with a ledger of its own."""
-    for name in ("nats", "publish"):
-        monkeypatch.setitem(_Commands.modules, name, f"issue_core.cli.{name}")
     return Issue(tmp_path)
 
 

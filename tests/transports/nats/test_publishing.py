@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,16 +24,11 @@ from issue_core.transports.nats.connection import Link, connected
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.publishing import Published, Publisher
 from tests.support import nats_server as servers
-from tests.support.cli import TIMEOUT, Issue, Ran, a_spec, ndjson
+from tests.support.cli import ISSUE, TIMEOUT, Issue, Ran, a_spec, ndjson
 from tests.support.nats_server import NatsServer, nats_cluster, nats_server, run, until, urls
 from tests.transports.nats.conftest import with_link
 
 DURABLE = "act.tasks.>"
-COMMAND = (
-    "import sys\nfrom issue_core.cli.app import _Commands\n_Commands.modules['publish'] = 'issue_core.cli.publish'\n"
-    "from issue_core.cli import main\nsys.exit(main())\n"
-)
-"""The real command, whether or not it is in the table of commands."""
 
 
 def make_stream(server: NatsServer, **changes: Any) -> None:
@@ -301,7 +295,7 @@ def test_what_comes_through_an_open_pipe_is_published_at_once(issue: Issue, serv
 
 def test_an_interrupt_ends_it_at_once_and_says_how_far_it_came(issue: Issue, server: NatsServer) -> None:
     make_stream(server)
-    words = [sys.executable, "-c", COMMAND, "publish", "--nats-url", server.url]
+    words = [ISSUE, "publish", "--nats-url", server.url]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(words, env=issue.environment, **pipes) as process:
         assert process.stdin
@@ -316,7 +310,7 @@ def test_an_interrupt_ends_it_at_once_and_says_how_far_it_came(issue: Issue, ser
 
 def test_an_interrupt_is_heard_also_in_the_middle_of_large_documents(issue: Issue, server: NatsServer) -> None:
     make_stream(server)
-    words = [sys.executable, "-c", COMMAND, "publish", "--nats-url", server.url]
+    words = [ISSUE, "publish", "--nats-url", server.url]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(words, env=issue.environment, **pipes) as process:
 
