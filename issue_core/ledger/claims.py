@@ -106,7 +106,9 @@ def mark(tx: Transaction) -> None:
     tx.noted.add(_NOTE)
     for block in _blocks(tx.connection, "pending"):
         held = [seq for (seq,) in tx.connection.execute(_HOLD, {"now": tx.now, **_bounds(block)})]
-        _moved(tx, held, "held")
+        _note_state(tx, held, "held")
+        for seq in held:
+            history.add(tx, seq, "held")
 
 
 def count_held(connection: sqlite3.Connection) -> int:
@@ -141,7 +143,9 @@ def release(tx: Transaction, seqs: Sequence[int], *, in_doubt: bool = False) -> 
     """
     parameters = {"seqs": json.dumps(seqs), "now": tx.now, "doubt": tx.now if in_doubt else None}
     released = sorted(seq for (seq,) in tx.connection.execute(_RELEASE, parameters))
-    _moved(tx, released, "pending", kind="claimed", in_doubt=in_doubt or None)
+    _note_state(tx, released, "pending")
+    for seq in released:
+        history.add(tx, seq, "claimed", in_doubt=in_doubt or None)
     return released
 
 
@@ -152,7 +156,8 @@ def cede(tx: Transaction, seq: int, ledger: str) -> bool:
     entry in its history then, since both ledgers may make an issue.
     """
     if tx.connection.execute(_CEDE, {"seq": seq, "now": tx.now}).rowcount:
-        _moved(tx, [seq], "elsewhere", ledger=ledger)
+        _note_state(tx, [seq], "elsewhere")
+        history.add(tx, seq, "elsewhere", ledger=ledger)
         return True
     state = tx.connection.execute(_STATE, {"seq": seq}).fetchone()[0]
     is_noted = tx.connection.execute(_CONTESTED, {"seq": seq, "ledger": ledger}).fetchone()
@@ -174,10 +179,6 @@ def _bounds(block: int) -> dict[str, int]:
     return {"low": block * facets.BLOCK, "high": block * facets.BLOCK + facets.BLOCK - 1}
 
 
-def _moved(
-    tx: Transaction, seqs: Sequence[int], state: TaskState, *, kind: str | None = None, **detail: object
-) -> None:
+def _note_state(tx: Transaction, seqs: Sequence[int], state: TaskState) -> None:
     for block in {seq // facets.BLOCK for seq in seqs}:
         facets.add_state(tx, block * facets.BLOCK, state)
-    for seq in seqs:
-        history.add(tx, seq, kind or state, **detail)
