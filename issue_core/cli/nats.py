@@ -164,8 +164,17 @@ def _settings(config: Path | None, ledger: Path | None, **given: str | None) -> 
 
 def _seconds(age: str | None) -> float | None:
     from issue_core.cli.options import seconds
+    from issue_core.errors import UsageError
+    from issue_core.transports.nats.wanted import LEAST_TTL
 
-    return None if age is None else seconds(age, "--claims-ttl")
+    if age is None:
+        return None
+    if (ttl := seconds(age, "--claims-ttl")) < LEAST_TTL:
+        raise UsageError(
+            f"--claims-ttl {age} is too short: a dead letter may be replayed after more than three months",
+            hint=f"Give {LEAST_TTL // 86400}d or more; whoever has forgotten a claim makes the issue again.",
+        )
+    return ttl
 
 
 async def _set_up(settings: NatsSettings, wanted: Sequence[Wanted], *, apply: bool) -> list[State]:

@@ -55,8 +55,10 @@ class Bucket:
 
         Raises:
             NatsError: it cannot, or it is not there.
+            NatsRefused: this user may not write to it.
         """
-        await self._put(f"{names.LEDGERS}.{self.us.own}", {"host": socket.gethostname()}, after=None)
+        entry = self._put(f"{names.LEDGERS}.{self.us.own}", {"host": socket.gethostname()}, after=None)
+        await self.link.unless_denied(entry)
 
     async def claim(self, tasks: Sequence[Claimable]) -> list[Claim]:
         """Whose each of ``tasks`` is, in their order: ours, unless it was claimed before.

@@ -98,7 +98,8 @@ async def _config(link: Link, wanted: Wanted) -> Config | None:
 
 
 async def _create(link: Link, wanted: Wanted) -> None:
-    config: Config = {each.name: each.value for each in wanted.settings if each.value is not None} | dict(wanted.extra)
+    made = (each for each in wanted.settings if each.value is not None and not each.is_least)
+    config: Config = {each.name: each.value for each in made} | dict(wanted.extra)
     if wanted.kind == "consumer":
         _lay_filter(config, wanted)
         await _write_consumer(link, wanted, config | {"durable_name": wanted.name, "name": wanted.name}, "create")
@@ -153,7 +154,9 @@ def _drift(wanted: Wanted, found: Config) -> list[Drift]:
     return [*drift, *_of_subjects(wanted, found)]
 
 
-def _is_same(setting: Setting, found: object) -> bool:
+def _is_same(setting: Setting, found: Any) -> bool:
+    if setting.is_least:
+        return not found or bool(found >= setting.value)
     if setting.value is None:
         return found in (None, False, "", "none")
     if setting.name == "max_msgs_per_subject":

@@ -20,6 +20,12 @@ Kind = Literal["stream", "consumer", "bucket"]
 SECOND = 10**9
 DAY = 86400 * SECOND
 
+TASKS_AGE, DEAD_LETTERS_AGE = 7 * DAY, 90 * DAY
+"""How long a message lies in the two streams, in nanoseconds."""
+
+LEAST_TTL = (TASKS_AGE + DEAD_LETTERS_AGE) // SECOND
+"""Seconds that a claim must be kept at least: as long as its message may come again."""
+
 MAX_DELIVER = 5
 """How often a message is delivered before it is a dead letter."""
 
@@ -35,12 +41,14 @@ class Setting:
     """One setting: its name and the value it must have; None is to be absent.
 
     ``is_fixed``: the server cannot change it in what exists. ``loses`` says what another value loses, if it does.
+    ``is_least``: more is as good, or none at all, which is how it is made.
     """
 
     name: str
     value: Any
     is_fixed: bool = False
     loses: str = ""
+    is_least: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ def all_wanted(
 def tasks(settings: NatsSettings, replicas: int | None = None) -> Wanted:
     """The stream of the tasks."""
     own = (
-        Setting("max_age", 7 * DAY),
+        Setting("max_age", TASKS_AGE),
         Setting("max_msg_size", MAX_MESSAGE),
         Setting("duplicate_window", 120 * SECOND),
     )
@@ -82,7 +90,7 @@ def tasks(settings: NatsSettings, replicas: int | None = None) -> Wanted:
 def dead_letters(settings: NatsSettings, replicas: int | None = None) -> Wanted:
     """The stream of the dead letters, which also takes what the server says about one that no client could handle."""
     own = (
-        Setting("max_age", 90 * DAY),
+        Setting("max_age", DEAD_LETTERS_AGE),
         Setting("max_msg_size", 2 * MAX_MESSAGE),
         Setting("duplicate_window", 7 * DAY),
     )
@@ -120,13 +128,21 @@ def consumer(settings: NatsSettings) -> Wanted:
     return Wanted("consumer", settings.durable, settings.stream, own, (settings.filter,), {})
 
 
+def _ttl(ttl: float | None) -> Setting:
+    if ttl is not None:
+        return Setting("max_age", int(ttl * SECOND))
+    return Setting(
+        "max_age", LEAST_TTL * SECOND, loses="who has forgotten a claim makes the issue again", is_least=True
+    )
+
+
 def bucket(settings: NatsSettings, replicas: int | None = None, ttl: float | None = None) -> Wanted:
     """The key-value bucket with the claims, which is a stream in the form that clients expect of one."""
     own = (
         Setting("storage", "file", is_fixed=True, loses="claims are gone when the server restarts"),
         Setting("discard", "new", loses="when it is full, old claims are thrown away"),
         Setting("allow_direct", None),
-        *(() if ttl is None else (Setting("max_age", int(ttl * SECOND)),)),
+        _ttl(ttl),
         *_replicas(replicas),
     )
     extra = {

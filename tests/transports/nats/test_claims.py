@@ -23,7 +23,7 @@ from issue_core.transports.nats.releasing import Release
 from issue_core.transports.nats.streams import set_up
 from issue_core.transports.nats.wanted import bucket as wanted_bucket
 from tests.support.cli import Issue, a_spec, ndjson
-from tests.support.nats_server import NatsServer, nats_cluster, until, urls
+from tests.support.nats_server import NatsServer, nats_cluster, nats_server, until, urls
 from tests.transports.nats.conftest import with_link
 from tests.transports.nats.subscribing import (
     command,
@@ -165,6 +165,36 @@ def test_a_bucket_that_forgets_at_a_restart_is_not_used(issue: Issue, server: Na
     ran = command(issue, server, "--until-empty")
     assert ran.code == 2
     assert "the bucket ACT_TASKS_CLAIMS cannot be used: storage is memory, not file" in ran.stderr
+
+
+@pytest.mark.parametrize("subject", [f"$JS.API.STREAM.INFO.KV_{BUCKET}", f"$KV.{BUCKET}.>"])
+def test_a_user_without_a_right_to_the_bucket_takes_nothing_and_is_told(
+    tmp_path: Path, issue: Issue, subject: str
+) -> None:
+    rights = json.dumps({"publish": {"deny": subject}})
+    users = f"no_auth_user: bob\nauthorization {{ users: [ {{ user: bob, password: x, permissions: {rights} }} ] }}"
+    with nats_server(tmp_path, more=users) as server:
+        make(server)
+        held(issue, 2)
+        if subject.startswith("$KV"):
+            make_bucket(server)
+        put(server, a_spec(1))
+        ran = command(issue, server, "--until-empty")
+        assert info(server)["num_pending"] == 1
+    assert ran.code == 1
+    assert f'permissions violation for publish to "{subject.lower().rstrip(">")}' in ran.stderr.lower()
+
+
+def test_a_bucket_that_forgets_too_soon_is_not_used(issue: Issue, server: NatsServer) -> None:
+    assert issue.call("nats", "setup", "--nats-url", server.url, "--claims", "--claims-ttl", "10d").code == 2
+    make(server)
+    day = {"name": f"KV_{BUCKET}", "subjects": [f"$KV.{BUCKET}.>"], "discard": "new", "max_age": 86400 * 10**9}
+    with_link(server, lambda link: ask(link, f"STREAM.CREATE.KV_{BUCKET}", day))
+    ran = command(issue, server, "--until-empty")
+    assert ran.code == 2
+    assert "max_age is 1d, not 97d: who has forgotten a claim makes the issue again" in ran.stderr
+    assert issue.call("nats", "setup", "--nats-url", server.url, "--claims", "--apply").code == 0
+    assert command(issue, server, "--until-empty").code == 0
 
 
 # --- settling --------------------------------------------------------------------------------------------------------
