@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections import deque
@@ -10,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from issue_core import taskspec
-from issue_core.errors import IssueCoreError, LedgerBusy, LedgerFull, LedgerUnreachable
+from issue_core.errors import IssueCoreError, LedgerBusy, LedgerFull
 from issue_core.ingestion import store_judged
 from issue_core.ledger import Ledger
+from issue_core.ledger.its_file import ItsFile
 from issue_core.task import MAX_DOCUMENT, Accepted, Document, Receipt, Rejected, Transport
 
 MOST_BYTES = 8 * 1024 * 1024
@@ -50,7 +50,7 @@ class GroupCommit:
         self._waiting: deque[_Call] = deque()
         self._busy = False
         self._closed = False
-        self._file: tuple[int, int] | None = None
+        self.file = ItsFile(ledger)
         self.ending = False
         """Whether long batches should end between two commits."""
         self.failed = False
@@ -123,23 +123,6 @@ class GroupCommit:
                 for call in group:
                     _tell(call)
 
-    def require_its_file(self) -> None:
-        """What is written to a file that was moved away or deleted would be gone with this process.
-
-        Raises:
-            LedgerUnreachable: the ledger's file is no longer the one that was opened.
-        """
-        try:
-            found = os.stat(self._ledger.path)  # noqa: PTH116 - once a commit: a path object's way is longer
-        except FileNotFoundError:
-            if self._file is None:
-                return  # it is made with the first commit
-            raise _moved(self._ledger) from None
-        if self._file is None:
-            self._file = (found.st_dev, found.st_ino)
-        elif self._file != (found.st_dev, found.st_ino):
-            raise _moved(self._ledger)
-
     def _next_group(self) -> list[_Call]:
         with self._mutex:
             group: list[_Call] = []
@@ -153,7 +136,7 @@ class GroupCommit:
     def _commit(self, group: Sequence[_Call]) -> None:
         judged = [item for call in group for item in call.judged]
         try:
-            self.require_its_file()
+            self.file.require()
             receipts = iter(store_judged(self._ledger, judged, transport=self._transport))
         except IssueCoreError as error:
             self.failed = True
@@ -168,13 +151,6 @@ class GroupCommit:
             self.failed = False
             for call in group:
                 call.outcome = [next(receipts) for _ in call.judged]
-
-
-def _moved(ledger: Ledger) -> LedgerUnreachable:
-    return LedgerUnreachable(
-        f"the ledger {ledger.path} was moved or deleted while it was in use; nothing was stored",
-        hint="Lay it back, or start again.",
-    )
 
 
 def _tell(call: _Call) -> None:

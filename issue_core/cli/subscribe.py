@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from issue_core.config import NatsSettings, Settings
     from issue_core.ledger import Ledger
     from issue_core.task import Receipt
+    from issue_core.transports.nats.connection import Link
 
 _WARNINGS = 20  # different ones that are shown at a time
 _EVERY = 60.0  # seconds between two lines that say how far it is
@@ -50,6 +51,19 @@ def subscribe(
         bool, typer.Option("--sync", help="Also make issues, whenever something is due: no cron is needed.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse fields that a TaskSpec does not have.")] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Serve /metrics, /healthz and /readyz on this port; 0: any that is free.",
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option("--metrics-host", metavar="HOST", help="Serve them on this address; nobody needs a key.")
+    ] = "127.0.0.1",
     json: JsonOption = False,
     ledger: LedgerOption = None,
     config: ConfigOption = None,
@@ -78,6 +92,7 @@ def subscribe(
         command.open_ledger(settings, long_lived=True) as store,
         stopped_by(SIGTERM, SIGINT) as stop,
         _sync_beside(store, settings, said, wanted=sync),
+        _observed(store, nats, said, (metrics_host, metrics_port), batch) as met,
     ):
         import asyncio
 
@@ -86,7 +101,8 @@ def subscribe(
         choices = subscriber.Choices(batch, strict, settings.ingest.max_document, until_empty)
         output.message(f"taking tasks from {nats.stream} into {settings.ledger}")
         try:
-            end = asyncio.run(subscriber.subscribe(nats, store, choices, stop.event, heard=said.heard, say=said.say))
+            taking = subscriber.subscribe(nats, store, choices, stop.event, heard=said.heard, say=said.say, met=met)
+            end = asyncio.run(taking)
         finally:
             said.summary()
     if end == "stuck":
@@ -129,6 +145,24 @@ def _sync_beside(store: Ledger, settings: Settings, said: _Said, *, wanted: bool
         beside.wait(_SYNC_GRACE)
 
 
+@contextmanager
+def _observed(
+    store: Ledger, nats: NatsSettings, said: _Said, address: tuple[str, int | None], batch: int
+) -> Iterator[Callable[[Link], None]]:
+    """Serve the metrics until the block ends, if there is a port for them; gives what wants the connection for it."""
+    host, port = address
+    if port is None:
+        yield lambda _: None
+        return
+    from issue_core.transports.nats.observing import Observer, observable
+
+    observer = Observer(nats)
+    said.took = observer.took
+    with observable(observer, store, (host, port), batch=batch, say=said.say) as url:
+        said.say(f"metrics at {url}")
+        yield observer.meet
+
+
 def _nothing() -> None:
     """Nobody wants to know."""
 
@@ -139,6 +173,7 @@ class _Said:
 
     json: bool
     created: Callable[[], None] = _nothing
+    took: Callable[[], None] = _nothing
     counts: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     due: float = field(default_factory=lambda: time.monotonic() + _EVERY)
@@ -154,6 +189,7 @@ class _Said:
         from issue_core.cli import output
         from issue_core.cli.receipts import rejected
 
+        self.took()
         self.counts.update([each.outcome for each in receipts])
         if any(each.outcome == "created" for each in receipts):
             self.created()

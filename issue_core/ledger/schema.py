@@ -254,7 +254,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 def empty() -> sqlite3.Connection:
     """A ledger with nothing in it, in memory: what a reader sees where there is no ledger yet."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     for statement in _V1:
         connection.execute(statement)
     return connection

@@ -102,7 +102,7 @@ METRICS = (
 )
 """Every metric, in the order in which they are shown."""
 
-_Values = Mapping[tuple[str, ...], float]
+Values = Mapping[tuple[str, ...], float]
 """The samples of a metric: the values of its labels → the number."""
 
 
@@ -149,15 +149,21 @@ def text(ledger: Ledger, durations: Durations | None = None) -> str:
         reading = metrics.read(connection, ledger.clock.now())
     lines: list[str] = []
     for metric, values in _from(reading):
-        lines += _head(metric)
-        lines += (_sample(metric.name, metric.labels, labels, number) for labels, number in values.items())
+        lines += samples(metric, values)
     if durations is not None:
         lines += _head(DURATIONS)
         lines += durations.lines()
     return "\n".join(lines) + "\n"
 
 
-def _from(reading: Reading) -> Iterator[tuple[Metric, _Values]]:
+def samples(metric: Metric, values: Values) -> Iterator[str]:
+    """The lines of one metric: what it means, and each of its samples."""
+    yield from _head(metric)
+    for labels, number in values.items():
+        yield _sample(metric.name, metric.labels, labels, number)
+
+
+def _from(reading: Reading) -> Iterator[tuple[Metric, Values]]:
     yield BUILD_INFO, {(__version__,): 1}
     every: dict[tuple[str, ...], float] = dict.fromkeys(product(TRANSPORTS, OUTCOMES), 0)
     yield RECEIVED, every | dict(reading.received.items())
@@ -171,14 +177,14 @@ def _from(reading: Reading) -> Iterator[tuple[Metric, _Values]]:
     yield LIMITED_UNTIL, {(backend,): until.timestamp() for backend, until in reading.limited.items()}
 
 
-def _attempts(counts: Mapping[tuple[str, str], int]) -> Iterator[tuple[Metric, _Values]]:
+def _attempts(counts: Mapping[tuple[str, str], int]) -> Iterator[tuple[Metric, Values]]:
     backends = sorted({backend for backend, _ in counts})
     yield ATTEMPTS_BEGUN, {(backend,): counts.get((backend, BEGUN), 0) for backend in backends}
     yield ATTEMPTS, {labels: n for labels, n in counts.items() if labels[1] not in (BEGUN, UNKNOWN)}
     yield ATTEMPTS_UNKNOWN, {(backend,): counts.get((backend, UNKNOWN), 0) for backend in backends}
 
 
-def _by_name(counts: Mapping[str, int]) -> _Values:
+def _by_name(counts: Mapping[str, int]) -> Values:
     return {(name,): n for name, n in counts.items()}
 
 

@@ -150,7 +150,7 @@ class Application:
     def _not_ready(self) -> HttpError | None:
         again = {"Retry-After": str(BUSY_AGAIN)}
         try:
-            self.group.require_its_file()
+            self.group.file.require()
             if self.group.failed:
                 self.probe.prove()  # only a commit of something shows whether one succeeds again
             with self.probe.write():

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol
 
 from issue_core.transports.http import wire
 from issue_core.transports.http.access_log import Entry
 from issue_core.transports.http.answers import Answer, HttpError, own_fault, problem
 from issue_core.transports.http.places import Place, Places
-from issue_core.transports.http.routes import Application
+from issue_core.transports.metrics import Durations
 
 SMALL = 64 * 1024
 """Bytes of a body that nobody wanted which are read all the same, so that the connection can go on."""
@@ -36,6 +36,17 @@ _POLL = 0.1  # seconds after which a stop is noticed
 _HANG_UP = 0.01  # seconds that a connection may take to end
 _PIECE = 64 * 1024
 _TURNED_AWAY = problem(503, "all connections are taken; send it again later", headers={"Retry-After": "5"})
+
+
+class Application(Protocol):
+    """What answers requests: at once, or with None, and ``later`` hears the answer when it is there."""
+
+    durations: Durations
+
+    def answer(
+        self, request: wire.Request, body: Callable[[], Iterator[bytes]], later: Callable[[Answer], None] | None = None
+    ) -> Answer | None:
+        """The answer to one request; ``body`` reads what came with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ REFUSALS = 5
 CUTS = 5
 """How often a connection that is cut before it stands is tried again, without counting as a try."""
 
+_CUT = (ConnectionResetError, BrokenPipeError, errors.UnexpectedEOF)
+
 _CLOSE_TIMEOUT = 3.0  # seconds
 _DISCARD_TIMEOUT = 0.5  # the same for what never was a connection: one whose TLS failed does not end by itself
 
@@ -129,22 +131,35 @@ async def _until_there(asked: Login, say: Say) -> Link:
 
 
 async def _once(asked: Login, say: Say) -> Link:
+    for _ in range(CUTS):
+        if link := await _try(asked, say):
+            return link
+    raise _because(errors.UnexpectedEOF(), ", ".join(asked.servers))
+
+
+async def _try(asked: Login, say: Say) -> Link | None:
+    """A connection; None if it was cut before it stood, as it is when refused, at times before that is read."""
     client = _Client()
     client.tls_must = asked.tls_must
     watch = _Watch(client, len(asked.servers), say)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT * (len(asked.servers) + 1)):
             await client.connect(**_options(asked, watch))
-        if not client.is_connected:
-            raise errors.UnexpectedEOF  # nats-py takes an end of the stream in the place of an answer for one
     except (_NoServerLeft, errors.Error, OSError, TimeoutError) as failed:
         watch.is_over = True
         await _close(client, _DISCARD_TIMEOUT)
-        raise _because(watch.last or failed, ", ".join(asked.servers)) from None
+        reason = watch.last or failed
+        if isinstance(reason, _CUT):
+            return None
+        raise _because(reason, ", ".join(asked.servers)) from None
     except asyncio.CancelledError:
         watch.is_over = True
         await _close(client, _DISCARD_TIMEOUT)
         raise
+    if not client.is_connected:  # nats-py takes an end of the stream in the place of an answer for one
+        watch.is_over = True
+        await _close(client, _DISCARD_TIMEOUT)
+        return None
     watch.was_connected = True
     return Link(client, asked.api, watch.closed, watch)
 
@@ -240,7 +255,7 @@ class _Watch:
 
         A server that refuses credentials says so and hangs up; at times that is noticed before what it said is read.
         """
-        if not isinstance(error, ConnectionResetError | BrokenPipeError | errors.UnexpectedEOF):
+        if not isinstance(error, _CUT):
             return False
         self._cuts += 1
         return self._cuts <= CUTS

@@ -9,8 +9,6 @@ from issue_core.taskspec import judge
 from issue_core.transports.nats import names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from nats.aio.msg import Msg
 
 
@@ -36,13 +34,10 @@ def _broken(message: Msg) -> str | None:
     return None
 
 
-def judged(messages: Iterable[Msg], *, strict: bool, max_document: int) -> list[Accepted | Rejected]:
-    """Each message judged. A subject that is not that of the target_repo is a warning: the body decides."""
-    found: list[Accepted | Rejected] = []
-    for message in messages:
-        item = judge(document(message), strict=strict, max_document=max_document)
-        if isinstance(item, Accepted) and message.subject != names.create_subject(item.spec.target_repo):
-            warning = f"it came under {message.subject}, which is not the subject of its target_repo"
-            item = item._replace(warnings=(*item.warnings, warning))
-        found.append(item)
-    return found
+def judged(message: Msg, *, strict: bool, max_document: int) -> Accepted | Rejected:
+    """What the message is. A subject that is not that of its target_repo is a warning: the body decides."""
+    item = judge(document(message), strict=strict, max_document=max_document)
+    if isinstance(item, Accepted) and message.subject != names.create_subject(item.spec.target_repo):
+        warning = f"it came under {message.subject}, which is not the subject of its target_repo"
+        return item._replace(warnings=(*item.warnings, warning))
+    return item

@@ -25,8 +25,9 @@ from issue_core.errors import (
 )
 from issue_core.ingestion import store_judged
 from issue_core.ledger import claims
+from issue_core.ledger.its_file import ItsFile
 from issue_core.task import MAX_DOCUMENT
-from issue_core.transports.nats.holding import join, settle, settle_held
+from issue_core.transports.nats.holding import GRACE, join, settle, settle_held
 from issue_core.transports.nats.messages import judged
 from issue_core.transports.nats.waiting import pause, unless
 from issue_core.transports.nats.wanted import MAX_MESSAGE
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from issue_core.config import NatsSettings
     from issue_core.ledger import Ledger
-    from issue_core.task import Receipt
+    from issue_core.task import Accepted, Receipt, Rejected
     from issue_core.transports.nats.claims import Bucket
     from issue_core.transports.nats.connection import Link
 
@@ -106,12 +107,14 @@ class Store:
     wait: Callable[[float], Coroutine[Any, Any, bool]]
     bucket: Bucket | None = None
     settle_every: float = SETTLE_EVERY
+    _file: ItsFile = field(init=False)
     _ledger: Trouble = field(init=False)
     _claims: Trouble = field(init=False)
     _looked_at: float = 0.0
 
     def __post_init__(self) -> None:
         """Nothing has failed yet."""
+        self._file = ItsFile(self.ledger)
         self._ledger = Trouble(self.say, f"ledger {self.ledger.path}: it can be written again")
         self._claims = Trouble(self.say, "NATS: tasks can be claimed again", SEVERAL)
 
@@ -124,7 +127,7 @@ class Store:
             LedgerError: the ledger is damaged, or no ledger.
         """
         try:
-            await asyncio.to_thread(prove, self.ledger, self.batch)
+            await asyncio.to_thread(self._prove)
         except _NOT_BY_WAITING:
             raise
         except LedgerError as error:
@@ -138,14 +141,15 @@ class Store:
 
         None if it was told to stop before; what is stored by then is settled later. Raises what :meth:`is_ready` does.
         """
-        rules = self.rules
-        items = await asyncio.to_thread(judged, messages, strict=rules.strict, max_document=rules.max_document)
+        items = await asyncio.to_thread(self._judged, messages)
+        if items is None:
+            return None
         wait = FIRST_WAIT
         receipts: list[Receipt] | None = None
         while True:
             try:
                 if receipts is None:
-                    receipts = await asyncio.to_thread(store_judged, self.ledger, items, transport="nats")
+                    receipts = await asyncio.to_thread(self._store, items)
                 settled = await self._tried(self._settled(receipts))
             except _NOT_BY_WAITING:
                 raise
@@ -175,6 +179,26 @@ class Store:
                     except (NatsError, LedgerError):
                         seconds = LONGEST_WAIT
                 await pause(self.stop, seconds)
+
+    def _prove(self) -> None:
+        self._file.require()
+        prove(self.ledger, self.batch)
+
+    def _judged(self, messages: Sequence[Msg]) -> list[Accepted | Rejected] | None:
+        """Each message judged; None if it was told to stop, and that takes long."""
+        items: list[Accepted | Rejected] = []
+        over = float("inf")
+        for each in messages:
+            if self.stop.is_set():
+                over = min(over, time.monotonic() + GRACE)
+            if time.monotonic() > over:
+                return None
+            items.append(judged(each, strict=self.rules.strict, max_document=self.rules.max_document))
+        return items
+
+    def _store(self, items: list[Accepted | Rejected]) -> list[Receipt]:
+        self._file.require()
+        return store_judged(self.ledger, items, transport="nats")
 
     def count_held(self) -> int:
         """How many tasks wait for their claim."""

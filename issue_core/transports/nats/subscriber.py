@@ -78,8 +78,11 @@ async def subscribe(
     *,
     heard: Heard,
     say: Say,
+    met: Callable[[Link], None] = lambda _: None,
 ) -> End:
     """Take tasks until ``stop`` is set. ``heard`` gets the receipts of what was acknowledged, ``say`` what happens.
+
+    ``met`` gets the connection once it stands, in the loop that keeps it.
 
     While a batch is written to the disk, the next one may come: two of them are in hand at most.
 
@@ -91,7 +94,10 @@ async def subscribe(
     await asyncio.to_thread(prove, ledger, choices.batch)
     async with bridged(stop) as stopping, AsyncExitStack() as stack:
         link = await unless(stopping, stack.enter_async_context(connected(settings, patient=True, say=say)))
-        if link is None or await unless(stopping, require_safe_at_start(link, settings)) is None:
+        if link is None:
+            return "stopped"
+        met(link)
+        if await unless(stopping, require_safe_at_start(link, settings)) is None:
             return "stopped"
         try:
             puller = await stack.enter_async_context(Puller(link, settings.stream, settings.durable, stopping))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from nats.js.api import ConsumerConfig, StreamConfig
 from issue_core.config import NatsSettings
 from issue_core.errors import IssueCoreError, LedgerFull, NatsError
 from issue_core.ingestion import ingest
-from issue_core.transports.nats import subscriber
+from issue_core.transports.nats import storing, subscriber
 from issue_core.transports.nats.connection import Link, connected
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.storing import prove
 from issue_core.transports.nats.streams import set_up
 from issue_core.transports.nats.wanted import all_wanted
-from tests.support.cli import Issue, a_spec
+from tests.support.cli import TIMEOUT, Issue, a_spec
 from tests.support.nats_server import NatsServer, free_port, nats_server, run, until
 from tests.transports.nats.accounts import Operator
 from tests.transports.nats.conftest import with_link
@@ -433,3 +434,46 @@ def test_with_sync_what_comes_is_an_issue_soon(issue: Issue, server: NatsServer)
         until(lambda: [task["state"] for task in tasks(issue)] == ["synced"])
         ended_with, errors, _ = ended(running, signal.SIGTERM)
     assert (ended_with, "created: task 1 " in errors) == (0, True)
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_ledger_that_is_moved_away_takes_nothing_and_nothing_is_acknowledged(
+    issue: Issue, server: NatsServer, how: str
+) -> None:
+    make(server)
+    put(server, a_spec(1))
+    with subscribing(issue, server) as running:
+        until(lambda: running.created == 1)
+        if how == "replaced":
+            issue.path.with_name("new.db").write_bytes(issue.path.read_bytes())
+            issue.path.with_name("new.db").replace(issue.path)
+        else:
+            issue.path.unlink()
+        put(server, a_spec(2))
+        until(lambda: any("was moved or deleted while it was in use" in text for text in running.said))
+    assert running.created == 1
+    assert info(server)["num_pending"] + info(server)["num_ack_pending"] == 1
+
+
+def test_what_takes_long_to_judge_does_not_hold_up_the_end(
+    issue: Issue, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(server)
+    put(server, *map(a_spec, range(50)))
+    begun = threading.Event()
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        begun.set()
+        time.sleep(0.2)
+        return messages.judged(*arguments, **named)
+
+    monkeypatch.setattr(storing, "judged", slowly)
+    monkeypatch.setattr(storing, "GRACE", 0.1)
+    with subscribing(issue, server) as running:
+        begun.wait(TIMEOUT)
+        running.stop.set()
+        began = time.monotonic()
+        assert running.wait() == "stopped"
+        assert time.monotonic() - began < 5
+    assert running.receipts == []
+    assert info(server)["num_ack_pending"] == 50

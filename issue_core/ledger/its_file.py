@@ -1,0 +1,42 @@
+"""Whether a ledger that is kept open is still the one at its path."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from issue_core.errors import LedgerUnreachable
+
+if TYPE_CHECKING:
+    from issue_core.ledger import Ledger
+
+
+class ItsFile:
+    """The file of a ledger, known from the first look at it on."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._path = ledger.path
+        self._file: tuple[int, int] | None = None
+
+    def require(self) -> None:
+        """What is written to a file that was moved away or deleted would be gone with this process.
+
+        Raises:
+            LedgerUnreachable: the ledger's file is no longer the one that was opened.
+        """
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - once a commit: a path object's way is longer
+        except FileNotFoundError:
+            if self._file is None:
+                return  # it is made with the first commit
+            raise self._moved() from None
+        if self._file is None:
+            self._file = (found.st_dev, found.st_ino)
+        elif self._file != (found.st_dev, found.st_ino):
+            raise self._moved()
+
+    def _moved(self) -> LedgerUnreachable:
+        return LedgerUnreachable(
+            f"the ledger {self._path} was moved or deleted while it was in use; nothing was stored",
+            hint="Lay it back, or start again.",
+        )
