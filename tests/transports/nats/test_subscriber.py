@@ -15,7 +15,7 @@ from nats.js.api import ConsumerConfig, StreamConfig
 from issue_core.config import NatsSettings
 from issue_core.errors import IssueCoreError, LedgerFull, NatsError
 from issue_core.ingestion import ingest
-from issue_core.transports.nats import storing, subscriber
+from issue_core.transports.nats import messages, storing, subscriber
 from issue_core.transports.nats.connection import Link, connected
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.storing import prove
