@@ -85,6 +85,6 @@ def _tokens(page: Path) -> list[Token]:
 
 def environment(home: Path) -> dict[str, str]:
     """The environment of a new user whose home is ``home``, with this checkout's commands first on the path."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ISSUE_CORE_", "XDG_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ISSUE_CORE_", "NATS_", "XDG_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return kept | {"HOME": str(home), "PATH": path, "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONWARNINGS": "error"}

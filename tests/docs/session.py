@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.docs.pages import Block, environment
 
 _MARK = "<<end of command>>"
-_PORT = "8765"
+_PORTS = ("8765", "4222", "8222")  # of issue serve, of a NATS server, and of its monitoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,19 @@ def free_port() -> int:
     return port
 
 
-def commands(block: Block, port: int) -> list[Command]:
+def free_ports() -> dict[str, str]:
+    """For each usual port of a server, which somebody may have, one that nobody listens on."""
+    return {port: str(free_port()) for port in _PORTS}
+
+
+def commands(block: Block, ports: Mapping[str, str]) -> list[Command]:
     """The commands of a ``console`` block; a command goes on in the lines that begin with ``>``.
 
-    The server's usual port, which somebody may have, becomes ``port``.
+    Each port in it becomes the one that ``ports`` has for it.
     """
     found: list[Command] = []
-    for number, line in enumerate(block.text.replace(_PORT, str(port)).splitlines(), start=block.line):
+    text = re.sub(rf"\b(?:{'|'.join(_PORTS)})\b", lambda port: ports[port[0]], block.text)
+    for number, line in enumerate(text.splitlines(), start=block.line):
         if line.startswith("$ "):
             found.append(Command(line[2:], (), number))
             continue

@@ -69,8 +69,8 @@ def _run_and_compare(page: Path, folder: Path, first_on_path: Path | None) -> No
     work, home = folder / "work", folder / "home"
     shutil.copytree(ROOT / "docs" / "demo", work / "docs" / "demo")
     home.mkdir()
-    port = session.free_port()
-    each_block = [session.commands(block, port) for block in blocks(page, "console")]
+    ports = session.free_ports()
+    each_block = [session.commands(block, ports) for block in blocks(page, "console")]
     listed = [(command, block) for block in each_block for command in block]
 
     results = session.run([command for command, _ in listed], work, home, first_on_path=first_on_path)
