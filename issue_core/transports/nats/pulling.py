@@ -21,7 +21,7 @@ from issue_core.errors import ConfigError, NatsError, NatsMissing, NatsRefused
 from issue_core.transports.nats.jetstream import NOT_ENABLED, NOT_FOR_ACCOUNT
 from issue_core.transports.nats.streams import inspect
 from issue_core.transports.nats.waiting import BETWEEN, unless
-from issue_core.transports.nats.wanted import SECOND, consumer, tasks
+from issue_core.transports.nats.wanted import SECOND, consumer, setup_command, tasks
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -71,13 +71,14 @@ async def require_safe(link: Link, settings: NatsSettings) -> None:
     for wanted in (tasks(settings), consumer(settings)):
         state = await inspect(link, wanted)
         if state.result == "missing":
+            made_by = setup_command(settings)
             raise NatsMissing(
-                f"there is no {wanted.kind} {wanted.name} at {link.server}.", hint="`issue nats setup` makes it"
+                f"there is no {wanted.kind} {wanted.name} at {link.server}.", hint=f"`{made_by}` makes it"
             )
-        _require_safe(state)
+        _require_safe(state, setup_command(settings))
 
 
-def _require_safe(state: State) -> None:
+def _require_safe(state: State, made_by: str) -> None:
     for each in state.drift:
         # A wider filter loses nothing, but it delivers the verbs that have no meaning yet.
         if each.loses or each.field == "filter_subject":
@@ -86,7 +87,7 @@ def _require_safe(state: State) -> None:
             raise ConfigError(
                 f"the {state.wanted.kind} {state.wanted.name} cannot be used: {each.field} is {found or 'unset'}, "
                 f"not {each.wanted}: {why}.",
-                hint=f"`issue nats setup` shows all that differs; {each.mend}",
+                hint=f"`{made_by}` shows all that differs; {each.mend}",
             )
 
 

@@ -178,10 +178,13 @@ def _of_setting(wanted: Wanted, setting: Setting, found: Config) -> Drift:
 
 def _by_hand(wanted: Wanted) -> str:
     if wanted.kind == "consumer":
-        return f"it cannot be changed: remove it (nats consumer rm {wanted.stream} {wanted.name}) and run this again"
+        return (
+            f"it cannot be changed: remove it (nats consumer rm {wanted.stream} {wanted.name}) and run "
+            "`issue nats setup` again"
+        )
     return (
         f"it cannot be changed: when all that is in it was read, remove it (nats stream rm {wanted.stream}) "
-        "and run this again"
+        "and run `issue nats setup` again"
     )
 
 

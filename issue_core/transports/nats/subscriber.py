@@ -93,7 +93,12 @@ async def subscribe(
     """
     await asyncio.to_thread(prove, ledger, choices.batch)
     async with bridged(stop) as stopping, AsyncExitStack() as stack:
-        link = await unless(stopping, stack.enter_async_context(connected(settings, patient=True, say=say)))
+        connecting = stack.enter_async_context(connected(settings, patient=True, say=say))
+        try:
+            async with asyncio.timeout(choices.patience if choices.until_empty else None):
+                link = await unless(stopping, connecting)
+        except TimeoutError:
+            return "stuck"
         if link is None:
             return "stopped"
         met(link)

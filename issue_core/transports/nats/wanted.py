@@ -66,6 +66,14 @@ class Wanted:
     extra: Mapping[str, Any]
 
 
+def setup_command(settings: NatsSettings) -> str:
+    """The command that makes what these settings name."""
+    options = {"--stream": "stream", "--durable": "durable", "--filter": "filter"}
+    given = {option: getattr(settings, name) for option, name in options.items()}
+    defaults = {option: settings._field_defaults[name] for option, name in options.items()}
+    return " ".join(["issue nats setup", *(f"{o} '{v}'" for o, v in given.items() if v != defaults[o])])
+
+
 def all_wanted(
     settings: NatsSettings, *, replicas: int | None, claims: bool, claims_ttl: float | None = None
 ) -> tuple[Wanted, ...]:

@@ -477,3 +477,16 @@ def test_what_takes_long_to_judge_does_not_hold_up_the_end(
         assert time.monotonic() - began < 5
     assert running.receipts == []
     assert info(server)["num_ack_pending"] == 50
+
+
+def test_without_a_server_it_does_not_wait_for_ever_to_find_nothing_left(issue: Issue) -> None:
+    away = NatsSettings(url=f"nats://127.0.0.1:{free_port()}")
+    with subscribing(issue, NatsServer(issue.folder), settings=away, until_empty=True, patience=0.5) as running:
+        assert running.wait() == "stuck"
+    assert [text for text in running.said if "trying again until it is there" in text]
+
+
+def test_what_is_missing_names_the_command_that_makes_just_that(issue: Issue, server: NatsServer) -> None:
+    ran = command(issue, server, "--durable", "web", "--filter", "act.tasks.create.web")
+    assert ran.code == 1
+    assert "`issue nats setup --durable 'web' --filter 'act.tasks.create.web'` makes it" in ran.stderr
