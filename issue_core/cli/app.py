@@ -32,6 +32,7 @@ class _Commands(LazyGroup):
         "subscribe": "issue_core.cli.subscribe",
         "publish": "issue_core.cli.publish",
         "nats": "issue_core.cli.nats",
+        "dlq": "issue_core.cli.dlq",
         "schema": "issue_core.cli.schema",
     }
 
@@ -78,7 +79,9 @@ def run(arguments: list[str]) -> int:
     """
     command = typer.main.get_command(app)
     if _COMPLETION in os.environ:
-        command(prog_name="issue")  # answers the shell, and exits
+        from issue_core.cli import completion
+
+        return completion.answer(command)
     try:
         with command.make_context("issue", arguments) as ctx:
             command.invoke(ctx)

@@ -239,6 +239,6 @@ def _words(status: Status) -> Iterator[str]:
         yield f"expired before they were read: {status.expired_unread:,} at most"
     for verb, count in status.reserved.items():
         if count:
-            yield f"{verb}: {count:,} messages with this reserved verb, left as they are"
+            yield f"{verb}: {count:,} with this reserved verb, left as they are"
     if status.claims is not None:
         yield f"claims: {status.claims:,}"

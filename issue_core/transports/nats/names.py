@@ -18,6 +18,12 @@ RESERVED_VERBS = ("update", "close")
 DEAD = "act.dlq.>"
 """Every subject of a dead letter."""
 
+EXPIRED = "act.dlq.expired"
+"""The subject of what is left of a dead letter that expired before it was copied."""
+
+ADVISORIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
+"""What the subjects begin with on which the server tells that it gives a message up."""
+
 LEDGERS = "ledgers"
 """What stands before a ledger's ID in the key under which the bucket of claims knows it."""
 
@@ -26,6 +32,9 @@ EXPECTED_STREAM = "Nats-Expected-Stream"
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 CONTENT_TYPE = "Content-Type"
 JSON = "application/json"
+
+_BEFORE_LIVING, _BEFORE_DEAD = TASKS.removesuffix(">"), DEAD.removesuffix(">")
+_HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 # A dot would end the token, * and > would be wildcards; `/` is read more easily as itself.
 _ESCAPED = re.compile(rb"[^A-Za-z0-9_/-]")
@@ -54,7 +63,27 @@ def dead_letters(stream: str) -> str:
 
 def advisory(stream: str, durable: str) -> str:
     """The subject on which the server tells that this consumer was given a message as often as it may be."""
-    return f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream}.{durable}"
+    return f"{ADVISORIES}.{stream}.{durable}"
+
+
+def advisories(stream: str) -> str:
+    """The subjects on which the server tells so of any consumer of this stream."""
+    return f"{ADVISORIES}.{stream}.>"
+
+
+def dead(subject: str) -> str:
+    """The subject of the copy of a dead letter: as it was, but among the dead ones."""
+    return _BEFORE_DEAD + subject.removeprefix(_BEFORE_LIVING)
+
+
+def living(subject: str) -> str:
+    """The subject that :func:`dead` made ``subject`` of."""
+    return _BEFORE_LIVING + subject.removeprefix(_BEFORE_DEAD)
+
+
+def is_header(name: str) -> bool:
+    """Whether a header may be called that by whoever sends it with nats-py; other clients take more."""
+    return _HEADER.fullmatch(name) is not None
 
 
 def covers(pattern: str, subject: str) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from issue_core.transports.nats import names
+from issue_core.errors import NatsMissing
+from issue_core.transports.nats import dead_letters, names
 from issue_core.transports.nats.jetstream import ask, find
+from issue_core.transports.nats.wanted import setup_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +24,8 @@ class Status:
     ``lag`` is what was never delivered yet, ``in_flight`` what was and waits for an answer, ``redelivered`` how much of
     that was delivered more than once. ``expired_unread`` is how many may have expired before they were answered: no
     more than that, as other subjects count in it; it is 0 again when the consumer has gone past them.
-    ``dead_letters`` are those kept whole and those that only the server has told of yet. ``reserved`` counts messages
-    by the verbs that have no meaning yet. ``claims`` is None where there is no bucket.
+    ``dead_letters`` are those kept whole and those that only the server has told of yet, each once. ``reserved`` counts
+    messages by the verbs that have no meaning yet. ``claims`` is None where there is no bucket.
     """
 
     server: str
@@ -54,10 +56,10 @@ async def read_status(link: Link, settings: NatsSettings) -> Status:
     Raises:
         NatsError: a stream or the consumer is not there, or the server does not answer.
     """
-    stream = await ask(link, f"STREAM.INFO.{settings.stream}")
-    consumer = await ask(link, f"CONSUMER.INFO.{settings.stream}.{settings.durable}")
-    dead = await ask(link, f"STREAM.INFO.{names.dead_letters(settings.stream)}")
-    bucket = await find(link, f"STREAM.INFO.KV_{settings.bucket}")
+    stream = await _there(link, settings, f"STREAM.INFO.{settings.stream}", f"stream {settings.stream}")
+    verb = f"CONSUMER.INFO.{settings.stream}.{settings.durable}"
+    consumer = await _there(link, settings, verb, f"consumer {settings.durable}")
+    dead = await dead_letters.count(link, settings)
     state = stream["state"]
     return Status(
         server=link.server,
@@ -73,10 +75,24 @@ async def read_status(link: Link, settings: NatsSettings) -> Status:
         redelivered=consumer["num_redelivered"],
         waiting_pulls=consumer.get("num_waiting", 0),
         expired_unread=_expired_unread(state, consumer),
-        dead_letters=dead["state"]["messages"],
+        dead_letters=dead,
         reserved={verb: await _count(link, settings.stream, f"act.tasks.{verb}.>") for verb in names.RESERVED_VERBS},
-        claims=None if bucket is None else bucket["state"]["messages"],
+        claims=await _claims(link, settings.bucket),
     )
+
+
+async def _there(link: Link, settings: NatsSettings, verb: str, what: str) -> dict[str, Any]:
+    found = await find(link, verb)
+    if found is None:
+        raise NatsMissing(f"there is no {what} at {link.server}.", hint=f"`{setup_command(settings)}` makes it")
+    return found
+
+
+async def _claims(link: Link, bucket: str) -> int | None:
+    """How many tasks are claimed; the bucket also has an entry for each ledger."""
+    if (found := await find(link, f"STREAM.INFO.KV_{bucket}")) is None:
+        return None
+    return int(found["state"]["messages"]) - await _count(link, f"KV_{bucket}", f"$KV.{bucket}.{names.LEDGERS}.>")
 
 
 def _expired_unread(stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> int:

@@ -19,6 +19,7 @@ from nats import errors
 from issue_core.errors import NatsError, NatsMissing
 from issue_core.task import MAX_DOCUMENT, Receipt
 from issue_core.transports.nats.connection import connected
+from issue_core.transports.nats.copying import keep_copying
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.pulling import Puller, is_final, require_safe, require_safe_at_start
 from issue_core.transports.nats.storing import FIRST_WAIT, LONGEST_WAIT, SEVERAL, Rules, Store, Trouble, prove
@@ -141,7 +142,11 @@ class _Subscriber:
     async def run(self) -> End:
         """Pull until it is told to stop, or the end is reached that was chosen."""
         keeping = asyncio.create_task(self._keep_alive())
-        self._beside = [asyncio.create_task(self.store.settle_again_and_again(self._moves))]
+        copying = keep_copying(self.settings, self.stop, self.say, at_the_end=self.choices.until_empty)
+        self._beside = [
+            asyncio.create_task(self.store.settle_again_and_again(self._moves)),
+            asyncio.create_task(copying),
+        ]
         try:
             await self._look_back()
             if await self._pull_until_empty():

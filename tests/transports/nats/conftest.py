@@ -51,5 +51,5 @@ def with_link(server: NatsServer, work: Callable[[Link], Awaitable[_T]]) -> _T:
 
 
 async def _remove_all(link: Link) -> None:
-    names = (await ask(link, "STREAM.NAMES"))["streams"] or []
-    await asyncio.gather(*(ask(link, f"STREAM.DELETE.{name}") for name in names))
+    while names := (await ask(link, "STREAM.NAMES"))["streams"]:
+        await asyncio.gather(*(ask(link, f"STREAM.DELETE.{name}") for name in names))
