@@ -79,7 +79,10 @@ def login(settings: NatsSettings) -> Login:
 
 def _urls(settings: NatsSettings, context: Mapping[str, Any]) -> list[str]:
     text = settings.login.resolve() if settings.login else settings.url or context.get("url") or DEFAULT_URL
-    return [each.strip() for each in text.split(",") if each.strip()]
+    urls = [each.strip() for each in text.split(",") if each.strip()]
+    if not urls:
+        raise ConfigError("nats.url: there is no address in it.", hint="Write one such as nats://nats.example.org")
+    return urls
 
 
 def _address(text: str) -> _Address:

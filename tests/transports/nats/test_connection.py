@@ -21,6 +21,7 @@ from issue_core.transports.nats.connection import Link, connected
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.login import login
 from tests.support import nats_server as servers
+from tests.support.cli import Issue
 from tests.support.nats_server import Certificates, NatsServer, certificates, nats_server, run
 from tests.transports.nats.accounts import Operator, new_key
 
@@ -459,3 +460,9 @@ def test_a_server_that_is_about_to_stop_says_so(tmp_path: Path) -> None:
 
     with nats_server(tmp_path) as server:
         assert run(body(server))[0] == f"NATS: 127.0.0.1:{server.port} is about to stop"
+
+
+@pytest.mark.parametrize("url", [" ", ",", " , "])
+def test_an_address_of_nothing_is_told_at_once(issue: Issue, url: str) -> None:
+    ran = issue.call("nats", "status", "--nats-url", url)
+    assert (ran.code, "nats.url: there is no address in it" in ran.stderr) == (2, True)
