@@ -16,12 +16,13 @@ from issue_core.errors import (
     LedgerCorrupt,
     LedgerError,
     LedgerFull,
+    LedgerIsCopy,
     LedgerReadOnly,
     LedgerTooNew,
     LedgerUnreachable,
     NotALedger,
 )
-from issue_core.ledger import schema
+from issue_core.ledger import facts, schema
 from issue_core.ledger.commit import roll_back
 
 _ROOM_NEEDED = 1024 * 1024  # bytes; with less than this free, an I/O error is taken for a full disk
@@ -44,6 +45,8 @@ def connect_to_write(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         try:
             if _known_version(path, connection) != schema.SCHEMA_VERSION:
                 _prepare(path, busy_timeout)
+            if facts.read(connection, facts.COPIED_AT):
+                raise _is_copy(path)
             _tune(connection)
         except BaseException:
             connection.close()
@@ -62,7 +65,7 @@ def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         if not path.exists() or path.stat().st_size == 0:
             return schema.empty()
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        if _is_read_only(path) and not _wal(path).exists():
+        if _is_read_only(path) and not wal_of(path).exists():
             # SQLite would lay its two files beside it, as read-only as the ledger, and in the way of a later write.
             return _checked(path, _open(uri + "&immutable=1", busy_timeout))
         try:
@@ -159,7 +162,7 @@ def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
 def _prepare(path: Path, busy_timeout: float) -> None:
     """Make or migrate the ledger. Of many first starts at once, one does it and the others wait for it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with file_lock(path.with_name(path.name + ".lock")):
+    with file_lock(lock_of(path)):
         _make_file(path)
         with closing(_open(f"{path.absolute().as_uri()}?mode=rw", busy_timeout)) as connection:
             if _known_version(path, connection) != schema.SCHEMA_VERSION:
@@ -174,6 +177,11 @@ def _make_file(path: Path) -> None:
     # See section 2.2 of https://sqlite.org/howtocorrupt.html
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def lock_of(path: Path) -> Path:
+    """The file whose OS lock says that the ledger at ``path`` is being made, migrated or replaced."""
+    return path.with_name(path.name + ".lock")
 
 
 @contextmanager
@@ -214,13 +222,14 @@ def _is_read_only(path: Path) -> bool:
     return os.access(path, os.R_OK) and not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK))
 
 
-def _wal(path: Path) -> Path:
+def wal_of(path: Path) -> Path:
+    """Where SQLite keeps what was committed last."""
     return path.with_name(path.name + "-wal")
 
 
 def _refuse_to_overlook_a_wal(path: Path) -> None:
     # What was committed last may stand in it alone, and without the ledger's two files SQLite would not look there.
-    wal = _wal(path)
+    wal = wal_of(path)
     if wal.exists() and wal.stat().st_size:
         raise LedgerUnreachable(
             f"ledger {path}: its newest tasks are in {wal.name}, which cannot be read where nothing can be written",
@@ -241,6 +250,8 @@ def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
         )
     if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _disk_is_full(path)):
         return _full(path)
+    if name == "SQLITE_CONSTRAINT_TRIGGER" and str(error) == facts.TAKES_NOTHING:
+        return _is_copy(path)
     if name.startswith("SQLITE_READONLY"):
         return _read_only(path)
     if name == "SQLITE_NOTADB":
@@ -283,6 +294,13 @@ def _read_only(path: Path) -> LedgerReadOnly:
     return LedgerReadOnly(
         f"ledger {path}: it is read-only; it can be read, not written",
         hint="Make the file and its folder writable, or name another one with --ledger.",
+    )
+
+
+def _is_copy(path: Path) -> LedgerIsCopy:
+    return LedgerIsCopy(
+        f"ledger {path}: {facts.TAKES_NOTHING}",
+        hint=f"`issue restore {path} --ledger LEDGER` lays it in the place of a ledger, which takes tasks again.",
     )
 
 
