@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,7 @@ from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
 if TYPE_CHECKING:
     from datetime import datetime
 
-_NAMED = re.compile(r"ledger-\d{8}T\d{6}Z\.db")
+_NAMED = re.compile(r"(ledger-\d{8}T\d{6}Z)(?:-(\d+))?\.db")
 
 app = new_app()
 
@@ -27,7 +29,7 @@ def backup(
     to_dir: Annotated[
         Path | None,
         typer.Option(
-            "--to-dir", metavar="DIR", help="Write it there, under a name with the time: ledger-20300101T040000Z.db"
+            "--to-dir", metavar="DIR", help="Write it there, under a name with the time: ledger-20300101T040000Z.db."
         ),
     ] = None,
     keep: Annotated[
@@ -54,21 +56,25 @@ def backup(
     with context.open_ledger(context.settings(config, ledger)) as store:
         target = file or _named(to_dir or Path(), store.clock.now())
         size = write_copy(store, target)
-    removed = _removed(to_dir, keep) if to_dir and keep else []
+    removed = _removed(to_dir, keep, target) if to_dir and keep else []
     if json:
         output.json_line({"file": str(target), "bytes": size, "removed": [str(each) for each in removed]})
         return
-    output.line(f"{target}: {size:,} bytes" + (f"; removed {len(removed)} older ones" if removed else ""))
+    output.line(f"{target}: {size:,} bytes" + (f"; {len(removed)} older removed" if removed else ""))
 
 
 def _named(folder: Path, now: datetime) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder / f"ledger-{now:%Y%m%dT%H%M%SZ}.db"
+    stem = f"ledger-{now:%Y%m%dT%H%M%SZ}"
+    names = (folder / f"{stem}{f'-{n}' if n > 1 else ''}.db" for n in count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
-def _removed(folder: Path, keep: int) -> list[Path]:
-    """Remove the oldest copies that were named by us; gives them. The names sort by time."""
-    ours = sorted(each for each in folder.iterdir() if _NAMED.fullmatch(each.name))
-    for each in ours[:-keep]:
+def _removed(folder: Path, keep: int, newest: Path) -> list[Path]:
+    """Remove the oldest copies that were named by us, but never ``newest``, whatever the clock said; gives them."""
+    found = ((_NAMED.fullmatch(each.name), each) for each in folder.iterdir() if each.is_file() and each != newest)
+    ours = sorted(((name[1], int(name[2] or 1)), each) for name, each in found if name)
+    old = [each for _, each in ours[: len(ours) - keep + 1]] if len(ours) >= keep else []
+    for each in old:
         each.unlink(missing_ok=True)
-    return ours[:-keep]
+    return old

@@ -83,10 +83,20 @@ def identity(connection: sqlite3.Connection) -> Identity | None:
     return Identity(own, frozenset(_former(connection))) if own else None
 
 
-def take_a_new_id(connection: sqlite3.Connection) -> None:
-    """Claim under another ID from now on, if tasks are claimed here: the old one may be in use by who was copied."""
-    if own := facts.read(connection, facts.LEDGER_ID):
-        facts.write(connection, facts.FORMER_LEDGER_IDS, json.dumps([*_former(connection), own]))
+def every_id(connection: sqlite3.Connection) -> list[str]:
+    """The IDs under which this ledger claims or ever has, the oldest first."""
+    own = facts.read(connection, facts.LEDGER_ID)
+    return [*_former(connection), *([own] if own else [])]
+
+
+def take_a_new_id(connection: sqlite3.Connection, inherited: Sequence[str]) -> None:
+    """Claim under another ID from now on, if tasks are claimed here: the old one may be in use by who was copied.
+
+    Its own ID so far becomes a former one; so do those ``inherited`` from the ledger in whose place it comes.
+    """
+    if former := list(dict.fromkeys([*every_id(connection), *inherited])):
+        facts.write(connection, facts.FORMER_LEDGER_IDS, json.dumps(former))
+    if is_marked(connection):
         facts.write(connection, facts.LEDGER_ID, str(uuid4()))
 
 

@@ -37,13 +37,12 @@ def connect_to_write(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         LedgerError: one of its subclasses; nothing was changed.
     """
     with opening(path):
-        _refuse_what_is_no_file(path)
-        _refuse_read_only(path)
+        refuse_what_cannot_be_written(path)
         if not path.exists():
             _prepare(path, busy_timeout)
-        connection = _open(f"{path.absolute().as_uri()}?mode=rw", busy_timeout)
+        connection, version = _current(path, f"{path.absolute().as_uri()}?mode=rw", busy_timeout)
         try:
-            if _known_version(path, connection) != schema.SCHEMA_VERSION:
+            if version != schema.SCHEMA_VERSION:
                 _prepare(path, busy_timeout)
             if facts.read(connection, facts.COPIED_AT):
                 raise _is_copy(path)
@@ -67,16 +66,16 @@ def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         if _is_read_only(path) and not wal_of(path).exists():
             # SQLite would lay its two files beside it, as read-only as the ledger, and in the way of a later write.
-            return _checked(path, _open(uri + "&immutable=1", busy_timeout))
+            return _checked(path, uri + "&immutable=1", busy_timeout)
         try:
-            return _checked(path, _open(uri, busy_timeout))
+            return _checked(path, uri, busy_timeout)
         except sqlite3.OperationalError as error:
             # WAL wants its two files beside the ledger. Where they cannot be made (the folder is read-only, the disk
             # is full), nobody is writing either.
             if not _name(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR_SHM")):
                 raise
             _refuse_to_overlook_a_wal(path)
-            return _checked(path, _open(uri + "&immutable=1", busy_timeout))
+            return _checked(path, uri + "&immutable=1", busy_timeout)
 
 
 @contextmanager
@@ -99,7 +98,7 @@ def opening(path: Path) -> Iterator[None]:
             f"ledger {path}: permission denied ({error.filename})", hint="Check who owns the file and its folder."
         ) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(path, error):
             raise _full(path) from error
         raise LedgerUnreachable(f"ledger {path}: {error.strerror or error}", hint="Check the path.") from error
 
@@ -120,18 +119,48 @@ def _tune(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_autocheckpoint = 8192")
 
 
-def _checked(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
-    try:
-        if _known_version(path, connection) == 0:
-            connection.close()
-            return schema.empty()
-    except BaseException:
+def _checked(path: Path, uri: str, busy_timeout: float) -> sqlite3.Connection:
+    connection, version = _current(path, uri, busy_timeout)
+    if version == 0:
         connection.close()
-        raise
+        return schema.empty()
     return connection
 
 
-def _known_version(path: Path, connection: sqlite3.Connection) -> int:
+def _current(path: Path, uri: str, busy_timeout: float) -> tuple[sqlite3.Connection, int]:
+    """A connection that has read, to the file that is the ledger now, and the ledger's version."""
+    # Between the opening of a file and its first lock a restore may lay another one in its place. SQLite would take
+    # the new ledger's log for the old file's, and mix the two. From its first read on the lock keeps restores out.
+    while True:
+        file = _identity(path)
+        connection = _open(uri, busy_timeout)
+        try:
+            version = known_version(path, connection)
+        except (sqlite3.Error, LedgerError):
+            connection.close()
+            if _identity(path) == file:
+                raise
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            if _identity(path) == file:
+                return connection, version
+            connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    file = path.stat()
+    return file.st_dev, file.st_ino
+
+
+def known_version(path: Path, connection: sqlite3.Connection) -> int:
+    """The version of the ledger's schema; 0: there is nothing in it yet.
+
+    Raises:
+        NotALedger: it is another program's.
+        LedgerTooNew: a later release wrote it.
+    """
     application_id, version, things = _marks(connection)
     if application_id != schema.APPLICATION_ID:
         if application_id or version or things:
@@ -165,7 +194,7 @@ def _prepare(path: Path, busy_timeout: float) -> None:
     with file_lock(lock_of(path)):
         _make_file(path)
         with closing(_open(f"{path.absolute().as_uri()}?mode=rw", busy_timeout)) as connection:
-            if _known_version(path, connection) != schema.SCHEMA_VERSION:
+            if known_version(path, connection) != schema.SCHEMA_VERSION:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 schema.migrate(connection)
@@ -203,6 +232,17 @@ def belong_to_the_owner(ledger: Path, path: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
+def refuse_what_cannot_be_written(path: Path) -> None:
+    """Let nobody write where there is a folder, a pipe or the like, or a ledger that is read-only.
+
+    Raises:
+        LedgerError: one of its subclasses.
+    """
+    _refuse_what_is_no_file(path)
+    if _is_read_only(path):
+        raise _read_only(path)
+
+
 def _refuse_what_is_no_file(path: Path) -> None:
     if path.is_dir():
         raise NotALedger(f"ledger {path}: this is a folder", hint="Name a file in it, such as ledger.db.")
@@ -210,11 +250,6 @@ def _refuse_what_is_no_file(path: Path) -> None:
         raise LedgerUnreachable(f"ledger {path}: {path.parent} is a file, not a folder", hint="Check the path.")
     if path.exists() and not path.is_file():
         raise NotALedger(f"ledger {path}: this is no regular file", hint="Name a file, such as ledger.db.")
-
-
-def _refuse_read_only(path: Path) -> None:
-    if _is_read_only(path):
-        raise _read_only(path)
 
 
 def _is_read_only(path: Path) -> bool:
@@ -248,7 +283,7 @@ def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
             f"ledger {path}: another process kept the write lock for too long; nothing was stored",
             hint="Find the process that holds it (lsof), or try again.",
         )
-    if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _disk_is_full(path)):
+    if disk_is_full(path, error):
         return _full(path)
     if name == "SQLITE_CONSTRAINT_TRIGGER" and str(error) == facts.TAKES_NOTHING:
         return _is_copy(path)
@@ -275,7 +310,15 @@ def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     )
 
 
-def _disk_is_full(path: Path) -> bool:
+def disk_is_full(path: Path, error: sqlite3.Error | OSError) -> bool:
+    """Whether ``error``, met where ``path`` was written, comes of a full disk or quota."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    name = _name(error)
+    return name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _has_no_room(path))
+
+
+def _has_no_room(path: Path) -> bool:
     try:
         room = os.statvfs(path.parent)
     except OSError:
@@ -300,7 +343,7 @@ def _read_only(path: Path) -> LedgerReadOnly:
 def _is_copy(path: Path) -> LedgerIsCopy:
     return LedgerIsCopy(
         f"ledger {path}: {facts.TAKES_NOTHING}",
-        hint=f"`issue restore {path} --ledger LEDGER` lays it in the place of a ledger, which takes tasks again.",
+        hint=f"`issue restore {path} --ledger LEDGER` makes a ledger of it again, in LEDGER's place or in its own.",
     )
 
 

@@ -16,6 +16,9 @@ FORMER_LEDGER_IDS = "former_ledger_ids"
 COPIED_AT = "copied_at"
 """Since when it is a copy, or set aside: it takes nothing any more."""
 
+RESTORED_AT = "restored_at"
+"""When it was restored from a copy."""
+
 DOUBT_SINCE = "doubt_since"
 """From when on it does not know what it has done, as it was restored from a copy of that time."""
 
