@@ -107,6 +107,12 @@ class NotALedger(LedgerError):
     code = "not_a_ledger"
 
 
+class LedgerIsCopy(LedgerError):
+    """This is a copy of a ledger, or one that was set aside; it takes nothing."""
+
+    code = "ledger_is_copy"
+
+
 class LedgerCorrupt(LedgerError):
     """The ledger is damaged."""
 

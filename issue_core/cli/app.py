@@ -27,6 +27,8 @@ class _Commands(LazyGroup):
         "link": "issue_core.cli.link",
         "rejects": "issue_core.cli.rejects",
         "export": "issue_core.cli.export",
+        "backup": "issue_core.cli.backup",
+        "restore": "issue_core.cli.restore",
         "config": "issue_core.cli.config",
         "serve": "issue_core.cli.serve",
         "subscribe": "issue_core.cli.subscribe",

@@ -13,16 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
-from issue_core.ledger import facets, history
+from issue_core.ledger import facets, facts, history
 from issue_core.task import TaskState
 
 if TYPE_CHECKING:
     from issue_core.ledger import Ledger, Transaction
-
-_NOTE = ("meta", "claims_since", 0)
-
-_META = "SELECT value FROM meta WHERE key = :key"
-_WRITE_META = "INSERT OR IGNORE INTO meta (key, value) VALUES (:key, :value)"
 
 _BLOCKS = "SELECT block FROM facets WHERE facet = 'state' AND value = :state ORDER BY block"
 
@@ -79,31 +74,38 @@ class Identity(NamedTuple):
 
 def is_marked(connection: sqlite3.Connection) -> bool:
     """Whether the tasks of this ledger must be claimed."""
-    return _meta(connection, "claims_since") is not None
+    return facts.read(connection, facts.CLAIMS_SINCE) is not None
 
 
 def identity(connection: sqlite3.Connection) -> Identity | None:
     """The IDs of a marked ledger; None where it is not marked."""
-    own = _meta(connection, "ledger_id")
-    former: list[str] = json.loads(_meta(connection, "former_ledger_ids") or "[]")
-    return Identity(own, frozenset(former)) if own and is_marked(connection) else None
+    own = facts.read(connection, facts.LEDGER_ID)
+    return Identity(own, frozenset(_former(connection))) if own else None
 
 
-def state_of_new(tx: Transaction) -> TaskState:
-    """The state in which a task begins."""
-    if _NOTE not in tx.noted and not is_marked(tx.connection):
-        return "pending"
-    tx.noted.add(_NOTE)
-    return "held"
+def every_id(connection: sqlite3.Connection) -> list[str]:
+    """The IDs under which this ledger claims or ever has, the oldest first."""
+    own = facts.read(connection, facts.LEDGER_ID)
+    return [*_former(connection), *([own] if own else [])]
+
+
+def take_a_new_id(connection: sqlite3.Connection, inherited: Sequence[str]) -> None:
+    """Claim under another ID from now on, if tasks are claimed here: the old one may be in use by who was copied.
+
+    Its own ID so far becomes a former one; so do those ``inherited`` from the ledger in whose place it comes.
+    """
+    if former := list(dict.fromkeys([*every_id(connection), *inherited])):
+        facts.write(connection, facts.FORMER_LEDGER_IDS, json.dumps(former))
+    if is_marked(connection):
+        facts.write(connection, facts.LEDGER_ID, str(uuid4()))
 
 
 def mark(tx: Transaction) -> None:
     """Let every task of this ledger be claimed from now on, for good; what was never attempted is ``held``."""
-    if state_of_new(tx) == "held":
+    if is_marked(tx.connection):
         return
-    tx.connection.execute(_WRITE_META, {"key": "ledger_id", "value": str(uuid4())})
-    tx.connection.execute(_WRITE_META, {"key": "claims_since", "value": tx.now})
-    tx.noted.add(_NOTE)
+    facts.write(tx.connection, facts.LEDGER_ID, str(uuid4()))
+    facts.write(tx.connection, facts.CLAIMS_SINCE, tx.now)
     for block in _blocks(tx.connection, "pending"):
         held = [seq for (seq,) in tx.connection.execute(_HOLD, {"now": tx.now, **_bounds(block)})]
         _note_state(tx, held, "held")
@@ -141,7 +143,8 @@ def release(tx: Transaction, seqs: Sequence[int], *, in_doubt: bool = False) -> 
 
     ``in_doubt``: the claim is older than this ledger's restoring, and their issues may be there already.
     """
-    parameters = {"seqs": json.dumps(seqs), "now": tx.now, "doubt": tx.now if in_doubt else None}
+    doubt = (facts.read(tx.connection, facts.DOUBT_SINCE) or tx.now) if in_doubt else None
+    parameters = {"seqs": json.dumps(seqs), "now": tx.now, "doubt": doubt}
     released = sorted(seq for (seq,) in tx.connection.execute(_RELEASE, parameters))
     _note_state(tx, released, "pending")
     for seq in released:
@@ -166,9 +169,9 @@ def cede(tx: Transaction, seq: int, ledger: str) -> bool:
     return False
 
 
-def _meta(connection: sqlite3.Connection, key: str) -> str | None:
-    row = connection.execute(_META, {"key": key}).fetchone()
-    return None if row is None else str(row[0])
+def _former(connection: sqlite3.Connection) -> list[str]:
+    former: list[str] = json.loads(facts.read(connection, facts.FORMER_LEDGER_IDS) or "[]")
+    return former
 
 
 def _blocks(connection: sqlite3.Connection, state: TaskState) -> list[int]:

@@ -16,12 +16,13 @@ from issue_core.errors import (
     LedgerCorrupt,
     LedgerError,
     LedgerFull,
+    LedgerIsCopy,
     LedgerReadOnly,
     LedgerTooNew,
     LedgerUnreachable,
     NotALedger,
 )
-from issue_core.ledger import schema
+from issue_core.ledger import facts, schema
 from issue_core.ledger.commit import roll_back
 
 _ROOM_NEEDED = 1024 * 1024  # bytes; with less than this free, an I/O error is taken for a full disk
@@ -36,14 +37,15 @@ def connect_to_write(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         LedgerError: one of its subclasses; nothing was changed.
     """
     with opening(path):
-        _refuse_what_is_no_file(path)
-        _refuse_read_only(path)
+        refuse_what_cannot_be_written(path)
         if not path.exists():
             _prepare(path, busy_timeout)
-        connection = _open(f"{path.absolute().as_uri()}?mode=rw", busy_timeout)
+        connection, version = _current(path, f"{path.absolute().as_uri()}?mode=rw", busy_timeout)
         try:
-            if _known_version(path, connection) != schema.SCHEMA_VERSION:
+            if version != schema.SCHEMA_VERSION:
                 _prepare(path, busy_timeout)
+            if facts.read(connection, facts.COPIED_AT):
+                raise _is_copy(path)
             _tune(connection)
         except BaseException:
             connection.close()
@@ -62,18 +64,18 @@ def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         if not path.exists() or path.stat().st_size == 0:
             return schema.empty()
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        if _is_read_only(path) and not _wal(path).exists():
+        if _is_read_only(path) and not wal_of(path).exists():
             # SQLite would lay its two files beside it, as read-only as the ledger, and in the way of a later write.
-            return _checked(path, _open(uri + "&immutable=1", busy_timeout))
+            return _checked(path, uri + "&immutable=1", busy_timeout)
         try:
-            return _checked(path, _open(uri, busy_timeout))
+            return _checked(path, uri, busy_timeout)
         except sqlite3.OperationalError as error:
             # WAL wants its two files beside the ledger. Where they cannot be made (the folder is read-only, the disk
             # is full), nobody is writing either.
             if not _name(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR_SHM")):
                 raise
             _refuse_to_overlook_a_wal(path)
-            return _checked(path, _open(uri + "&immutable=1", busy_timeout))
+            return _checked(path, uri + "&immutable=1", busy_timeout)
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def opening(path: Path) -> Iterator[None]:
             f"ledger {path}: permission denied ({error.filename})", hint="Check who owns the file and its folder."
         ) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(path, error):
             raise _full(path) from error
         raise LedgerUnreachable(f"ledger {path}: {error.strerror or error}", hint="Check the path.") from error
 
@@ -117,18 +119,48 @@ def _tune(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_autocheckpoint = 8192")
 
 
-def _checked(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
-    try:
-        if _known_version(path, connection) == 0:
-            connection.close()
-            return schema.empty()
-    except BaseException:
+def _checked(path: Path, uri: str, busy_timeout: float) -> sqlite3.Connection:
+    connection, version = _current(path, uri, busy_timeout)
+    if version == 0:
         connection.close()
-        raise
+        return schema.empty()
     return connection
 
 
-def _known_version(path: Path, connection: sqlite3.Connection) -> int:
+def _current(path: Path, uri: str, busy_timeout: float) -> tuple[sqlite3.Connection, int]:
+    """A connection that has read, to the file that is the ledger now, and the ledger's version."""
+    # Between the opening of a file and its first lock a restore may lay another one in its place. SQLite would take
+    # the new ledger's log for the old file's, and mix the two. From its first read on the lock keeps restores out.
+    while True:
+        file = _identity(path)
+        connection = _open(uri, busy_timeout)
+        try:
+            version = known_version(path, connection)
+        except (sqlite3.Error, LedgerError):
+            connection.close()
+            if _identity(path) == file:
+                raise
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            if _identity(path) == file:
+                return connection, version
+            connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    file = path.stat()
+    return file.st_dev, file.st_ino
+
+
+def known_version(path: Path, connection: sqlite3.Connection) -> int:
+    """The version of the ledger's schema; 0: there is nothing in it yet.
+
+    Raises:
+        NotALedger: it is another program's.
+        LedgerTooNew: a later release wrote it.
+    """
     application_id, version, things = _marks(connection)
     if application_id != schema.APPLICATION_ID:
         if application_id or version or things:
@@ -159,10 +191,10 @@ def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
 def _prepare(path: Path, busy_timeout: float) -> None:
     """Make or migrate the ledger. Of many first starts at once, one does it and the others wait for it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with file_lock(path.with_name(path.name + ".lock")):
+    with file_lock(lock_of(path)):
         _make_file(path)
         with closing(_open(f"{path.absolute().as_uri()}?mode=rw", busy_timeout)) as connection:
-            if _known_version(path, connection) != schema.SCHEMA_VERSION:
+            if known_version(path, connection) != schema.SCHEMA_VERSION:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 schema.migrate(connection)
@@ -174,6 +206,11 @@ def _make_file(path: Path) -> None:
     # See section 2.2 of https://sqlite.org/howtocorrupt.html
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def lock_of(path: Path) -> Path:
+    """The file whose OS lock says that the ledger at ``path`` is being made, migrated or replaced."""
+    return path.with_name(path.name + ".lock")
 
 
 @contextmanager
@@ -195,6 +232,17 @@ def belong_to_the_owner(ledger: Path, path: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
+def refuse_what_cannot_be_written(path: Path) -> None:
+    """Let nobody write where there is a folder, a pipe or the like, or a ledger that is read-only.
+
+    Raises:
+        LedgerError: one of its subclasses.
+    """
+    _refuse_what_is_no_file(path)
+    if _is_read_only(path):
+        raise _read_only(path)
+
+
 def _refuse_what_is_no_file(path: Path) -> None:
     if path.is_dir():
         raise NotALedger(f"ledger {path}: this is a folder", hint="Name a file in it, such as ledger.db.")
@@ -204,23 +252,19 @@ def _refuse_what_is_no_file(path: Path) -> None:
         raise NotALedger(f"ledger {path}: this is no regular file", hint="Name a file, such as ledger.db.")
 
 
-def _refuse_read_only(path: Path) -> None:
-    if _is_read_only(path):
-        raise _read_only(path)
-
-
 def _is_read_only(path: Path) -> bool:
     # A file without any write bit is meant to stay as it is, also for root, to whom the kernel would allow it.
     return os.access(path, os.R_OK) and not (path.stat().st_mode & 0o222 and os.access(path, os.W_OK))
 
 
-def _wal(path: Path) -> Path:
+def wal_of(path: Path) -> Path:
+    """Where SQLite keeps what was committed last."""
     return path.with_name(path.name + "-wal")
 
 
 def _refuse_to_overlook_a_wal(path: Path) -> None:
     # What was committed last may stand in it alone, and without the ledger's two files SQLite would not look there.
-    wal = _wal(path)
+    wal = wal_of(path)
     if wal.exists() and wal.stat().st_size:
         raise LedgerUnreachable(
             f"ledger {path}: its newest tasks are in {wal.name}, which cannot be read where nothing can be written",
@@ -239,8 +283,10 @@ def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
             f"ledger {path}: another process kept the write lock for too long; nothing was stored",
             hint="Find the process that holds it (lsof), or try again.",
         )
-    if name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _disk_is_full(path)):
+    if disk_is_full(path, error):
         return _full(path)
+    if name == "SQLITE_CONSTRAINT_TRIGGER" and str(error) == facts.TAKES_NOTHING:
+        return _is_copy(path)
     if name.startswith("SQLITE_READONLY"):
         return _read_only(path)
     if name == "SQLITE_NOTADB":
@@ -264,7 +310,15 @@ def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     )
 
 
-def _disk_is_full(path: Path) -> bool:
+def disk_is_full(path: Path, error: sqlite3.Error | OSError) -> bool:
+    """Whether ``error``, met where ``path`` was written, comes of a full disk or quota."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    name = _name(error)
+    return name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _has_no_room(path))
+
+
+def _has_no_room(path: Path) -> bool:
     try:
         room = os.statvfs(path.parent)
     except OSError:
@@ -283,6 +337,13 @@ def _read_only(path: Path) -> LedgerReadOnly:
     return LedgerReadOnly(
         f"ledger {path}: it is read-only; it can be read, not written",
         hint="Make the file and its folder writable, or name another one with --ledger.",
+    )
+
+
+def _is_copy(path: Path) -> LedgerIsCopy:
+    return LedgerIsCopy(
+        f"ledger {path}: {facts.TAKES_NOTHING}",
+        hint=f"`issue restore {path} --ledger LEDGER` makes a ledger of it again, in LEDGER's place or in its own.",
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from issue_core.ledger import facets, history, queries
+from issue_core.ledger import facets, facts, history, queries
 from issue_core.task import Task, from_text
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ _ROUTE = "UPDATE tasks SET backend = :backend, updated_at = :now WHERE seq = :se
 _UNSETTLED = """
     SELECT id, backend, address, project, account, started_at, boot, running, look_after, looks, outcome
     FROM attempts WHERE seq = :seq AND (outcome IS NULL OR outcome = 'unknown') ORDER BY id
+"""
+
+# A restore makes an attempt possible that the ledger does not know of: at first there is none on record for it.
+_LAST_RESTORED_OR_ASSUMED = """
+    SELECT kind FROM history WHERE seq = :seq AND kind IN ('restored', 'assumed') ORDER BY n DESC LIMIT 1
 """
 
 _RESTART = """
@@ -298,16 +303,33 @@ def unsettled(
     return found
 
 
-def assume_attempt(tx: Transaction, seq: int, where: Where, *, running: float, boot: str) -> None:
+def is_explained(connection: sqlite3.Connection, seq: int) -> bool:
+    """Whether attempts on record are all that there is to the doubt of task ``seq``."""
+    if connection.execute(_UNSETTLED, {"seq": seq}).fetchone() is None:
+        return False
+    last = connection.execute(_LAST_RESTORED_OR_ASSUMED, {"seq": seq}).fetchone()
+    return last is None or last[0] == "assumed"
+
+
+def assume_attempt(tx: Transaction, seq: int, where: Where, *, wait: float, running: float, boot: str) -> None:
     """Write down that an attempt may have been made which the ledger does not know of: task ``seq`` is in doubt.
 
-    Nothing is written where there is no such doubt any more, or an attempt that explains it.
+    It may be looked for in ``wait`` seconds. Nothing is written where there is no such doubt any more, or attempts that
+    explain it.
     """
-    if not _is_in_doubt(tx, seq) or tx.connection.execute(_UNSETTLED, {"seq": seq}).fetchone():
+    if not _is_in_doubt(tx, seq) or is_explained(tx.connection, seq):
         return
-    attempt_id = _start(tx, seq, where, look_after=running, running=running, boot=boot)
+    attempt_id = _start(tx, seq, where, look_after=running + wait, running=running, boot=boot)
     tx.connection.execute(_ROUTE, {"seq": seq, "backend": where.backend, "now": tx.now})
     history.add(tx, seq, "assumed", attempt=attempt_id, backend=where.backend, project=where.project)
+
+
+def wait_after_restore(connection: sqlite3.Connection, now: datetime, longest: float) -> float:
+    """Seconds until a tracker must be done with what was sent before the ledger was restored; it needs ``longest``."""
+    restored_at = facts.read(connection, facts.RESTORED_AT)
+    if restored_at is None:
+        return 0.0
+    return min(longest, max(0.0, longest - (now - from_text(restored_at)).total_seconds()))
 
 
 # --- by a person -----------------------------------------------------------------------------------------------------

@@ -49,6 +49,11 @@ _WAITS = "SELECT 1 FROM tasks WHERE seq = :seq AND state = 'pending' AND in_doub
 _ATTEMPTS = "SELECT attempts FROM tasks WHERE seq = :seq"
 
 
+_ASSUMED = """
+    SELECT json_extract(detail, '$.attempt') FROM history WHERE seq = :seq AND kind = 'assumed'
+"""
+
+
 _SETTLE_ALL = """
     UPDATE attempts SET outcome = :outcome, ended_at = :now
     WHERE seq = :seq AND (outcome IS NULL OR outcome = 'unknown')
@@ -166,12 +171,18 @@ def settle_as_absent(
 ) -> bool:
     """The looks saw no issue: these attempts did not work, the doubt is over. ``True``: the task is ``failed`` now.
 
-    Together they count as one try. ``next_at`` is when the task may be tried again (``None``: now).
+    Together they count as one try, or none where no attempt is known to have been made. ``next_at`` is when the task
+    may be tried again (``None``: now).
     """
     for attempt in attempts:
         _settle(tx, attempt, "absent", None)
     error = "looked for the issue where the last attempt went: it is not there"
     last = attempts[-1].id
+    assumed = {attempt for (attempt,) in tx.connection.execute(_ASSUMED, {"seq": seq})}
+    if assumed.issuperset(attempt.id for attempt in attempts):
+        _move(tx, seq, "pending", doubt_ends=True)
+        history.add(tx, seq, "absent", attempt=last)
+        return False
     return _count_a_try(tx, seq, last, "absent", error, next_at=next_at, max_attempts=max_attempts)
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from issue_core.ledger import claims, facets
+from issue_core.ledger import facets, facts
 from issue_core.ledger.rows import put
 from issue_core.task import Accepted, TaskState, Transport
 
@@ -21,8 +21,9 @@ _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _INSERT = """
     INSERT OR IGNORE INTO tasks (
         event_id, title, description, target_repo, priority, labels, due_in_days, source_type, source_id,
-        activity_definition_id, extra, digest, due_date, transport_detail, state, transport, created_at, run
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        activity_definition_id, extra, digest, due_date, transport_detail, state, in_doubt_since, transport, created_at,
+        run
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
@@ -71,8 +72,8 @@ def store(tx: Transaction, accepted: Sequence[Accepted], transport: Transport) -
     if not accepted:
         return []
     connection = tx.connection
-    state = claims.state_of_new(tx)
-    written = put(connection, _INSERT, _rows(tx, accepted, transport, state))
+    state, doubt = _beginning(tx)
+    written = put(connection, _INSERT, _rows(tx, accepted, transport, state, doubt))
     new = written.rowcount if written else 0
     # What this batch has stored are the newest rows: nobody else writes meanwhile, and no row is ever deleted.
     last = connection.execute(_LAST_SEQ).fetchone()[0] - new
@@ -89,13 +90,20 @@ def store(tx: Transaction, accepted: Sequence[Accepted], transport: Transport) -
     return stored
 
 
+def _beginning(tx: Transaction) -> tuple[TaskState, str | None]:
+    """The state in which a task begins, and since when it is in doubt, if it is: see ledger/claims.py, copies.py."""
+    known = facts.read_all(tx.connection)
+    doubt = known[facts.DOUBT_SINCE] if known.get(facts.DOUBT_UNTIL, "") > tx.now else None
+    return "held" if facts.CLAIMS_SINCE in known else "pending", doubt
+
+
 def _rows(
-    tx: Transaction, accepted: Sequence[Accepted], transport: Transport, state: TaskState
+    tx: Transaction, accepted: Sequence[Accepted], transport: Transport, state: TaskState, doubt: str | None
 ) -> list[tuple[object, ...]]:
     today = tx.moment.date()
     spans = {spec.due_in_days for _, spec, _, _ in accepted}
     due = {None: None} | {days: (today + timedelta(days)).isoformat() for days in spans if days is not None}
-    tail = (state, transport, tx.now, tx.run)
+    tail = (state, doubt, transport, tx.now, tx.run)
     return [
         (
             event_id,

@@ -58,6 +58,13 @@ def is_alive(ledger: Path, worker: str) -> bool:
         os.close(descriptor)
 
 
+def living(ledger: Path) -> list[str]:
+    """The workers of ``ledger`` that still run."""
+    folder = _folder(ledger)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [name for name in names if not name.startswith(".") and is_alive(ledger, name)]
+
+
 def _locked_file(folder: Path, worker: str) -> int:
     # It gets its name when it is locked: under its name nobody ever sees it free.
     draft = folder / f".{worker}"

@@ -87,16 +87,18 @@ def _doubt(desk: Desk, waiting: Waiting) -> Doubt | None:
         with desk.ledger.read() as connection:
             if outbox.is_leased(connection, waiting.seq):
                 return None
-            attempts = outbox.unsettled(
-                connection, waiting.seq, now=clock.now(), running=clock.running(), boot=clock.boot(), longest=longest
-            )
-        if attempts:
-            return Doubt(waiting, tuple(attempts))
+            now, running, boot = clock.now(), clock.running(), clock.boot()
+            if outbox.is_explained(connection, waiting.seq):
+                attempts = outbox.unsettled(
+                    connection, waiting.seq, now=now, running=running, boot=boot, longest=longest
+                )
+                return Doubt(waiting, tuple(attempts))
+            wait = outbox.wait_after_restore(connection, now, desk.sync.request_timeout + desk.traits.settle)
         # In doubt for another reason than an attempt on record: the place to look is where the route points now.
         target = desk.backend.target(waiting.target_repo)
         where = Where(target.backend, target.address, target.project, "")
         with desk.ledger.write() as tx:
-            outbox.assume_attempt(tx, waiting.seq, where, running=clock.running(), boot=clock.boot())
+            outbox.assume_attempt(tx, waiting.seq, where, wait=wait, running=clock.running(), boot=clock.boot())
     return None
 
 

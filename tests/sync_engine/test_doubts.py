@@ -346,7 +346,7 @@ def test_no_attempt_is_assumed_for_a_task_that_is_in_no_doubt_any_more(rig: Rig)
     rig.sync()
     with rig.ledger.write() as tx:
         outbox.assume_attempt(
-            tx, 1, Where("work", ADDRESS, "acme/web", ""), running=rig.clock.running(), boot=rig.clock.boot()
+            tx, 1, Where("work", ADDRESS, "acme/web", ""), wait=0, running=rig.clock.running(), boot=rig.clock.boot()
         )
     assert rig.task(event_id).in_doubt_since is None
 

@@ -1,0 +1,373 @@
+"""Backups: a whole copy while others write, which knows that it is one; and a copy laid in the ledger's place.
+
+A copy takes no tasks, and neither does a ledger that was set aside: what came in there would be lost. What a restored
+ledger does not know is in doubt: see ledger/restored.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from issue_core.errors import LedgerBusy, LedgerCorrupt, LedgerError, LedgerFull, NotALedger, NotFound, UsageError
+from issue_core.ledger import claims, facts, restored, schema, workers
+from issue_core.ledger.connection import (
+    belong_to_the_owner,
+    connect_to_read,
+    disk_is_full,
+    file_lock,
+    known_version,
+    lock_of,
+    opening,
+    refuse_what_cannot_be_written,
+    translated,
+    wal_of,
+)
+from issue_core.ledger.drafts import COMPANIONS, NO_LINKS, Draft, beside, drafted, publish, sync, sync_folder
+from issue_core.ledger.restored import Heritage
+from issue_core.task import to_text
+
+if TYPE_CHECKING:
+    from issue_core.ledger import Ledger
+
+_PAGES = 1024  # copied at a time, 4 MiB: an interrupt is heard in between
+_STEPS = 100_000  # of SQLite's virtual machine, after which an interrupt is heard
+
+_PATIENCE = 2.0
+"""Seconds that a restore waits for others to close the ledger: a command that began before it is done by then."""
+
+# Where SQLite's locks are: in a database from PENDING_BYTE on (os.h), in the log's index from UNIX_SHM_BASE on to the
+# lock that each process with a connection holds (os_unix.c).
+_LOCKS = (0x40000000, 512)
+_SHM_LOCKS = (120, 9)
+
+_NOT_WRITTEN = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_CLOSE")
+
+
+class Restored(NamedTuple):
+    """What a restore came to: how many tasks, how many of them in doubt since when, and what was kept aside where."""
+
+    tasks: int
+    in_doubt: int
+    since: str
+    kept_aside: Path | None
+
+
+class _Held(NamedTuple):
+    """A ledger that nobody else has open; what its place in the world was."""
+
+    connection: sqlite3.Connection
+    heritage: Heritage
+    copied_at: str | None
+
+
+def backup(ledger: Ledger, target: Path) -> int:
+    """Write a copy of the ledger to ``target``, which must not exist; gives its size in bytes.
+
+    The copy is the ledger as it was at one moment; others may write meanwhile. It is checked, and on the disk.
+
+    Raises:
+        NotFound: there is no ledger.
+        UsageError: ``target`` is there already.
+        LedgerError: the ledger cannot be read or is damaged, or the copy cannot be written.
+    """
+    with ledger.read() as source:
+        if schema.is_stand_in(source):
+            raise NotFound(f"there is no ledger {ledger.path}", hint="There is nothing to back up yet.")
+    _refuse_what_is_there(target)
+    with opening(ledger.path), _writing(target, "there is no copy"), drafted(target.parent) as draft:
+        since = to_text(ledger.clock.now())  # before the moment of the copy: what is done later is not in it
+        with ledger.read() as source, _writing(target, "there is no copy"):
+            copy = _copied(source, draft.path)
+        with closing(copy):
+            # It is page by page what the ledger is.
+            _require_whole(ledger.path, copy, "there is no copy")
+            restored.guard(copy, since)
+        sync(draft.descriptor)
+        try:
+            publish(draft.path, target)
+        except FileExistsError:
+            raise _is_there(target) from None
+    return target.stat().st_size
+
+
+def restore(ledger: Ledger, copy: Path, *, settled: bool = False) -> Restored:
+    """Lay ``copy`` in the ledger's place. A ledger that is there is kept beside it under another name.
+
+    ``settled``: no input is run again of which the copy does not know, so new tasks are in no doubt. ``copy`` may be
+    the ledger itself, where somebody has laid a copy in its place.
+
+    Raises:
+        UsageError: there is no file ``copy``, or it is the ledger itself, and no copy.
+        LedgerBusy: another process has the ledger open.
+        LedgerError: the copy is no ledger, is damaged, or of a later release; or the disk is full.
+    """
+    path = ledger.path
+    if not copy.exists():
+        raise UsageError(f"there is no file {copy}")
+    ledger.close()
+    moment = ledger.clock.now()
+    with opening(path), _writing(path, "nothing was changed"):
+        refuse_what_cannot_be_written(path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with file_lock(lock_of(path)), _held(path) as held, drafted(path.parent) as draft:
+            _take_after(path, draft)
+            with _source(copy, path, held, ledger.busy_timeout) as source:
+                made = _copied(source, draft.path)
+            with closing(made), _hearing(made):
+                heritage = held.heritage if held else Heritage([], is_marked=False)
+                told = restored.make_a_ledger(made, moment, ledger.run, heritage, settled=settled)
+            sync(draft.descriptor)
+            kept_aside = _swap(path, draft.path, held, moment)
+        belong_to_the_owner(path, lock_of(path))
+    return Restored(*told, kept_aside)
+
+
+# --- a copy is made --------------------------------------------------------------------------------------------------
+
+
+def _refuse_what_is_there(target: Path) -> None:
+    # A log that is left there from a former file of this name would be taken for the copy's.
+    for each in (target, *(beside(target, ending) for ending in COMPANIONS)):
+        if os.path.lexists(each):
+            raise _is_there(each)
+
+
+def _is_there(file: Path) -> UsageError:
+    return UsageError(f"{file} is there already", hint="Name another file, or give --to-dir DIR --keep N.")
+
+
+def _copied(source: sqlite3.Connection, draft: Path) -> sqlite3.Connection:
+    """A connection to a copy of ``source``, as it is at this moment, in the file ``draft``, which needs no other."""
+    # Nobody else knows the draft, so no locks are needed: network file systems may have none.
+    copy = sqlite3.connect(f"{draft.absolute().as_uri()}?mode=rw&vfs=unix-none", uri=True, isolation_level=None)
+    try:
+        copy.execute("PRAGMA locking_mode = EXCLUSIVE")
+        copy.execute("PRAGMA journal_mode = OFF")  # a draft that does not come to its end is thrown away
+        copy.execute("PRAGMA synchronous = OFF")  # it is brought to the disk once, at the end
+        # Without a lock from here on each step would see another moment, and every write of others start it anew.
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        source.backup(copy, pages=_PAGES, progress=lambda *_: None)
+        restored.set_journal_mode(copy, "delete")
+        restored.set_journal_mode(copy, "off")
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _require_whole(file: Path, connection: sqlite3.Connection, so: str) -> None:
+    with _hearing(connection):
+        problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+    if problems != ["ok"]:
+        raise LedgerCorrupt(
+            f"{file}: it is damaged ({'; '.join(problems)}); {so}",
+            hint=f"sqlite3 {file} .recover gives what can still be read; or restore an older copy.",
+        )
+
+
+@contextmanager
+def _hearing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let Ctrl-C be heard while a statement takes its seconds."""
+    connection.set_progress_handler(lambda: 0, _STEPS)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname == "SQLITE_INTERRUPT":
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+@contextmanager
+def _writing(target: Path, so: str) -> Iterator[None]:
+    """Say of what cannot be written what it was to be, and what holds now."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        full = f"{target}: the disk or the quota is full; {so}"
+        if disk_is_full(target, error):
+            raise LedgerFull(full, hint="Make room, and run it again.") from error
+        if isinstance(error, sqlite3.Error) and not error.sqlite_errorname.startswith(_NOT_WRITTEN):
+            raise
+        what = error.strerror if isinstance(error, OSError) else error
+        file = getattr(error, "filename", None)
+        where = f" ({file})" if file and Path(file) not in (target, target.parent) else ""
+        raise LedgerError(f"{target}: {what or error}{where}; {so}", hint="Check the folder and its disk.") from error
+
+
+# --- a copy takes a ledger's place -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _source(copy: Path, path: Path, held: _Held | None, busy_timeout: float) -> Iterator[sqlite3.Connection]:
+    """A connection to what is to be restored, which is whole, and stays as it is for as long as the block lasts."""
+    if path.exists() and copy.samefile(path):
+        if held is None or held.copied_at is None:
+            raise UsageError(f"{copy} is the ledger itself", hint="Name the copy that is to take its place.")
+        _require_whole(copy, held.connection, "nothing was changed")
+        yield held.connection
+        return
+    try:
+        source = connect_to_read(copy, busy_timeout=busy_timeout)
+    except NotALedger as error:
+        raise NotALedger(error.message, hint="Name a copy of a ledger.") from None
+    with closing(source):
+        if schema.is_stand_in(source):
+            raise NotALedger(f"{copy}: there is no ledger in it; nothing was changed", hint="Name a copy of a ledger.")
+        with translated(copy):
+            source.execute("BEGIN")
+            _require_whole(copy, source, "nothing was changed")
+        yield source
+
+
+def _take_after(path: Path, draft: Draft) -> None:
+    """Whoever could use the ledger can use the new one, also when root restores it."""
+    belong_to_the_owner(path if path.exists() else path.parent, draft.path)
+    if path.exists():
+        os.fchmod(draft.descriptor, stat.S_IMODE(path.stat().st_mode))
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[_Held | None]:
+    """Until the block ends nobody else has the ledger open. ``None``: there is none that SQLite could read.
+
+    Raises:
+        LedgerBusy: another process has it open.
+    """
+    held = _taken(path) if path.exists() else None
+    try:
+        # Somebody may have another file open which had this name before: its log has this name still.
+        with _locked(path, "-shm", _SHM_LOCKS), nullcontext() if held else _locked(path, "", _LOCKS):
+            if not path.exists() and workers.living(path):
+                raise _busy(path)
+            yield held
+    finally:
+        if held:
+            held.connection.close()
+
+
+def _taken(path: Path) -> _Held | None:
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")  # fails while anybody else has read or written and not closed it
+        connection.execute("ROLLBACK")
+        if known_version(path, connection):
+            heritage = Heritage(claims.every_id(connection), is_marked=claims.is_marked(connection))
+            return _Held(connection, heritage, facts.read(connection, facts.COPIED_AT))
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise _busy(path) from None
+        if not error.sqlite_errorname.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise
+        # It is damaged: that is what the copy is for. It is kept as it is.
+        return None
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()  # a first start that was cut off
+    return None
+
+
+@contextmanager
+def _locked(path: Path, ending: str, place: tuple[int, int]) -> Iterator[None]:
+    """Hold a POSIX lock on these bytes of the ledger, or of what lies beside it, if there is such a file.
+
+    Raises:
+        LedgerBusy: a process holds one of SQLite's locks there.
+    """
+    file = beside(path, ending)
+    if not file.exists():
+        yield
+        return
+    start, length = place
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+        except BlockingIOError:
+            raise _busy(path) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _busy(path: Path) -> LedgerBusy:
+    return LedgerBusy(
+        f"ledger {path}: another process has it open; nothing was changed",
+        hint="Stop what uses it (issue serve, subscribe, sync, an editor for SQLite), and try again.",
+    )
+
+
+def _swap(path: Path, draft: Path, held: _Held | None, moment: datetime) -> Path | None:
+    """Put ``draft`` in the place of the ledger at ``path``; gives the name under which that one is kept, if any was."""
+    aside = beside(path, f".before-{moment:%Y%m%dT%H%M%S%fZ}")
+    try:
+        # Two names first, then the new file under the old name: there is a ledger at every moment.
+        linked = path.exists() and _link(path, aside)
+        sync_folder(path.parent)
+        closed = held is not None and _closed_for_good(held.connection, to_text(moment))
+        if path.exists() and not linked:
+            path.rename(aside)
+        kept_log = None if closed else _put_aside_the_log(path, aside)
+        beside(path, "-shm").unlink(missing_ok=True)  # an index of the log, which SQLite makes again
+        draft.replace(path)
+    except BaseException:
+        if draft.exists():
+            _undo(path, aside, held)
+        raise
+    sync_folder(path.parent)
+    return aside if aside.exists() else kept_log
+
+
+def _link(path: Path, aside: Path) -> bool:
+    try:
+        os.link(path, aside)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return False
+    return True
+
+
+def _closed_for_good(ledger: sqlite3.Connection, now: str) -> bool:
+    """Let it take nothing any more, also from those who have just opened it; ``False``: it is too damaged for that."""
+    try:
+        restored.guard(ledger, now)
+        # Its log moves into it: by its name it would be the new ledger's.
+        restored.set_journal_mode(ledger, "delete")
+    except sqlite3.DatabaseError as error:
+        if not error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
+            raise
+        return False
+    return True
+
+
+def _put_aside_the_log(path: Path, aside: Path) -> Path | None:
+    """What SQLite has laid beside the ledger must not be taken for the new one's; gives the log's new name."""
+    for ending in ("-journal", "-wal"):
+        with suppress(FileNotFoundError):
+            beside(path, ending).rename(beside(aside, ending))
+    return wal_of(aside) if wal_of(aside).exists() else None
+
+
+def _undo(path: Path, aside: Path, held: _Held | None) -> None:
+    """Make the ledger what it was: its place was not taken."""
+    if path.exists():
+        aside.unlink(missing_ok=True)
+    elif aside.exists():
+        aside.rename(path)
+    if held and not held.copied_at:
+        restored.lift_the_guard(held.connection)
+        restored.set_journal_mode(held.connection, "wal")
