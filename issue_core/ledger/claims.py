@@ -1,8 +1,8 @@
 """Whose a task is, where several ledgers take the same ones: ``held`` until its claim is known.
 
-A ledger that was marked stays so. Its new tasks are ``held``, which sync never touches; so is what was pending and
-never attempted when it was marked. The claim then makes a task ``pending`` here, or ``elsewhere``: another ledger
-makes its issue.
+A ledger that was marked stays so. Its new tasks are ``held``, which sync never touches; so is what was pending when it
+was marked, and in no doubt: of that there is no issue. The claim then makes a task ``pending`` here, or ``elsewhere``:
+another ledger makes its issue. What is of before and not claimed yet is held when it would be tried again.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _UNDER_WAY = """
 
 _COUNT_HELD = "SELECT coalesce(sum(n), 0) FROM tallies WHERE state = 'held'"
 
-_NEVER_ATTEMPTED = "NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.seq = tasks.seq)"
-
-_HOLD = f"""
+# One that is in doubt without an attempt on record is of a ledger that was restored: nothing is under way.
+_HOLD = """
     UPDATE tasks SET state = 'held', updated_at = :now
-    WHERE seq BETWEEN :low AND :high AND state = 'pending' AND in_doubt_since IS NULL AND {_NEVER_ATTEMPTED}
+    WHERE seq BETWEEN :low AND :high AND state = 'pending'
+    AND (in_doubt_since IS NULL OR NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.seq = tasks.seq))
     RETURNING seq
-"""  # noqa: S608 - the condition is a constant above
+"""
 
 _RELEASE = """
     UPDATE tasks SET state = 'pending', updated_at = :now, in_doubt_since = coalesce(in_doubt_since, :doubt)
     WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'held' RETURNING seq
 """
 
-_CEDE = f"""
+_CEDE = """
     UPDATE tasks SET state = 'elsewhere', updated_at = :now, in_doubt_since = NULL
-    WHERE seq = :seq AND (
-        state = 'held' OR (state = 'pending' AND in_doubt_since IS NULL AND {_NEVER_ATTEMPTED})
-    )
-"""  # noqa: S608 - the same
+    WHERE seq = :seq AND (state = 'held' OR (state = 'pending' AND in_doubt_since IS NULL))
+"""
+
+_IS_CLAIMED = "SELECT 1 FROM history WHERE seq = :seq AND kind = 'claimed'"
 
 _STATE = "SELECT state FROM tasks WHERE seq = :seq"
 
@@ -101,7 +101,7 @@ def take_a_new_id(connection: sqlite3.Connection, inherited: Sequence[str]) -> N
 
 
 def mark(tx: Transaction) -> None:
-    """Let every task of this ledger be claimed from now on, for good; what was never attempted is ``held``."""
+    """Let every task of this ledger be claimed from now on, for good; what waits and is in no doubt is ``held``."""
     if is_marked(tx.connection):
         return
     facts.write(tx.connection, facts.LEDGER_ID, str(uuid4()))
@@ -111,6 +111,13 @@ def mark(tx: Transaction) -> None:
         _note_state(tx, held, "held")
         for seq in held:
             history.add(tx, seq, "held")
+
+
+def state_to_try_again(tx: Transaction, seq: int) -> TaskState:
+    """In which state task ``seq`` waits for its next try: ``held``, where it must be claimed and was not yet."""
+    if not is_marked(tx.connection) or tx.connection.execute(_IS_CLAIMED, {"seq": seq}).fetchone():
+        return "pending"
+    return "held"
 
 
 def count_held(connection: sqlite3.Connection) -> int:
@@ -155,8 +162,8 @@ def release(tx: Transaction, seqs: Sequence[int], *, in_doubt: bool = False) -> 
 def cede(tx: Transaction, seq: int, ledger: str) -> bool:
     """Task ``seq`` is claimed by ``ledger``, which makes its issue: it is ``elsewhere``.
 
-    ``False``: it stays as it is, for it was attempted here, or is ``elsewhere`` already. What was attempted has an
-    entry in its history then, since both ledgers may make an issue.
+    ``False``: it stays as it is, for it may have its issue from here, or is ``elsewhere`` already. What may have its
+    issue has an entry in its history then, since there may be two.
     """
     if tx.connection.execute(_CEDE, {"seq": seq, "now": tx.now}).rowcount:
         _note_state(tx, [seq], "elsewhere")

@@ -41,6 +41,11 @@ def link(
             f"task {seq} has its issue already: {task.remote.url}", hint=f"issue show {seq} tells how it came to it."
         )
     _refuse_anothers(task)
+    if task.state == "held":
+        raise IssueCoreError(
+            f"task {seq} is held: it is not known yet whether another ledger makes its issue",
+            hint="issue sync settles that; then link it.",
+        )
     _take(tx, seq, running, is_alive)
     project = tx.connection.execute(_LAST_PROJECT, {"seq": seq}).fetchone()
     issue = {"id": issue_id, "url": url, "project": project[0] if project else task.target_repo}

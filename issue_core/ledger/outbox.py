@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from issue_core.ledger import facets, facts, history, queries
-from issue_core.task import Task, from_text
+from issue_core.ledger import claims, facets, facts, history, queries
+from issue_core.task import Task, TaskState, from_text
 
 if TYPE_CHECKING:
     from issue_core.ledger import Ledger, Transaction
@@ -70,11 +70,11 @@ _RESTART = """
 _RESTART_LEASE = "UPDATE leases SET until = :until WHERE seq = :seq AND owner = :owner AND attempt_id = :id"
 
 _RETRY = """
-    UPDATE tasks SET state = 'pending', attempts = 0, next_attempt_at = NULL, updated_at = :now WHERE seq = :seq
+    UPDATE tasks SET state = :state, attempts = 0, next_attempt_at = NULL, updated_at = :now WHERE seq = :seq
 """
 
 _CAN_BE_RETRIED = """
-    SELECT seq, state FROM tasks
+    SELECT seq, state, in_doubt_since FROM tasks
     WHERE seq BETWEEN :low AND :high AND (state = 'failed' OR (state = 'pending' AND next_attempt_at IS NOT NULL))
 """
 
@@ -351,8 +351,10 @@ def retry_all(tx: Transaction) -> int:
 
 def _retry_between(tx: Transaction, low: int, high: int) -> int:
     found = tx.connection.execute(_CAN_BE_RETRIED, {"low": low, "high": high}).fetchall()
-    for seq, state in found:
-        tx.connection.execute(_RETRY, {"seq": seq, "now": tx.now})
-        facets.add_state(tx, seq, "pending")
+    for seq, state, in_doubt_since in found:
+        # A doubt is settled first, and a look needs no claim.
+        again: TaskState = "pending" if in_doubt_since else claims.state_to_try_again(tx, seq)
+        tx.connection.execute(_RETRY, {"seq": seq, "state": again, "now": tx.now})
+        facets.add_state(tx, seq, again)
         history.add(tx, seq, "retry", was=state)
     return len(found)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from issue_core.ledger import facets, history
+from issue_core.ledger import claims, facets, history
 from issue_core.ledger.outbox import Attempt, Unsettled
 from issue_core.task import Task, TaskState, to_text
 
@@ -92,7 +92,7 @@ def link(
 def give_back(tx: Transaction, attempt: Attempt, code: str, error: str) -> None:
     """The attempt had no effect and was not the task's fault: it counts for nothing."""
     if _end(tx, attempt, code, error):
-        _move(tx, attempt.task.seq, "pending", doubt_ends=True, error=error)
+        _move(tx, attempt.task.seq, claims.state_to_try_again(tx, attempt.task.seq), doubt_ends=True, error=error)
         history.add(tx, attempt.task.seq, "deferred", attempt=attempt.id, code=code, error=error)
 
 
@@ -200,10 +200,10 @@ def link_by_hand(tx: Transaction, task: Task, backend: str, *, issue: dict[str, 
 def rule_out(tx: Transaction, task: Task) -> None:
     """A person says that no attempt of ``task`` has made an issue: its doubt is over. Counts no try.
 
-    It is ``pending`` and due now; one that is ``held`` stays it, for whose it is was not the question.
+    It is ``pending`` and due now; or ``held``, where it was or must be claimed first.
     """
     _settle_all(tx, task.seq, "absent")
-    state: TaskState = "held" if task.state == "held" else "pending"
+    state: TaskState = "held" if task.state == "held" else claims.state_to_try_again(tx, task.seq)
     _move(tx, task.seq, state, doubt_ends=True, error=task.last_error)
     history.add(tx, task.seq, "ruled_out", was=task.state)
 
@@ -243,7 +243,7 @@ def _count_a_try(
         fail(tx, seq, code, f"{error} (try {tries} of {max_attempts})", attempt=attempt, tries=1, doubt_ends=True)
         return True
     at = None if next_at is None else to_text(next_at)
-    _move(tx, seq, "pending", tries=1, doubt_ends=True, error=error, next_attempt_at=at)
+    _move(tx, seq, claims.state_to_try_again(tx, seq), tries=1, doubt_ends=True, error=error, next_attempt_at=at)
     history.add(tx, seq, "absent" if code == "absent" else "deferred", attempt=attempt, error=error, until=at)
     return False
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from issue_core import ingest
-from issue_core.ledger import Ledger, claims, facets, history, outbox, queries
-from issue_core.ledger.outbox import Times, Where
+from issue_core.ledger import Ledger, claims, facets, history, outbox, outcomes, queries
+from issue_core.ledger.outbox import Attempt, Times, Where
 from issue_core.task import Receipt
 from tests.support.cli import a_spec
 
@@ -35,10 +35,12 @@ def mark(ledger: Ledger) -> None:
         claims.mark(tx)
 
 
-def attempt(ledger: Ledger, seq: int) -> None:
+def attempt(ledger: Ledger, seq: int) -> Attempt:
     with ledger.write() as tx:
         times = Times(timeout=30, settle=30, lease=120)
-        assert outbox.begin(tx, seq, WHERE, owner="worker", times=times, running=1.0, boot="boot")
+        begun = outbox.begin(tx, seq, WHERE, owner="worker", times=times, running=1.0, boot="boot")
+    assert begun
+    return begun
 
 
 def states(ledger: Ledger) -> list[str]:
@@ -96,9 +98,16 @@ def test_marking_it_again_changes_neither_its_id_nor_its_tasks(ledger: Ledger) -
         assert states(again) == ["pending"]
 
 
-def test_what_was_never_attempted_is_held_when_the_ledger_is_marked(ledger: Ledger) -> None:
+def give_back(ledger: Ledger, attempt: Attempt) -> None:
+    """The tracker could not be reached."""
+    with ledger.write() as tx:
+        outcomes.give_back(tx, attempt, "unreachable", "nothing listens there")
+
+
+def test_what_is_in_no_doubt_is_held_when_the_ledger_is_marked(ledger: Ledger) -> None:
     take(ledger, 1, 2, 3)
     attempt(ledger, 2)
+    give_back(ledger, attempt(ledger, 3))
     mark(ledger)
     assert states(ledger) == ["held", "pending", "held"]
     assert kinds(ledger, 1) == ["created", "held"]
@@ -171,7 +180,35 @@ def test_what_another_ledger_has_is_elsewhere_for_good(ledger: Ledger) -> None:
     assert the_books_balance(ledger)
 
 
-def test_what_was_attempted_here_is_never_given_away_and_is_told_of_once(ledger: Ledger) -> None:
+def test_what_was_tried_in_vain_before_the_mark_is_held_before_it_is_tried_again(ledger: Ledger) -> None:
+    take(ledger, 1, 2, 3)
+    begun = [attempt(ledger, seq) for seq in (1, 2, 3)]
+    with ledger.write() as tx:
+        outcomes.refuse(tx, begun[2], "refused", "no")
+    mark(ledger)
+    give_back(ledger, begun[0])
+    with ledger.write() as tx:
+        outcomes.try_later(tx, begun[1], "busy", "later", next_at=tx.moment, max_attempts=9)
+        assert outbox.retry_all(tx) == 1
+    assert states(ledger) == ["held", "held", "held"]
+    with ledger.write() as tx:
+        claims.release(tx, [1, 2, 3])
+    give_back(ledger, attempt(ledger, 1))
+    assert states(ledger) == ["pending", "pending", "pending"]
+
+
+def test_what_was_tried_in_vain_may_be_given_away(ledger: Ledger) -> None:
+    mark(ledger)
+    take(ledger, 1)
+    with ledger.write() as tx:
+        claims.release(tx, [1])
+    give_back(ledger, attempt(ledger, 1))
+    with ledger.write() as tx:
+        assert claims.cede(tx, 1, OTHER)
+    assert states(ledger) == ["elsewhere"]
+
+
+def test_what_is_in_doubt_here_is_never_given_away_and_is_told_of_once(ledger: Ledger) -> None:
     take(ledger, 1)
     attempt(ledger, 1)
     mark(ledger)

@@ -135,11 +135,12 @@ def test_a_task_that_waits_for_its_next_try_is_linked_and_waits_no_more(rig: Rig
     assert (rig.task(event_id).state, rig.task(event_id).next_attempt_at) == ("synced", None)
 
 
-def test_a_held_task_is_linked(rig: Rig) -> None:
+def test_a_held_task_is_not_linked_as_another_ledger_may_make_its_issue(rig: Rig) -> None:
     (event_id,) = rig.ingest()
     put(rig, "held")
-    link(rig, event_id)
-    assert rig.states() == {"synced": 1}
+    with pytest.raises(IssueCoreError, match="task 1 is held"):
+        link(rig, event_id)
+    assert rig.states() == {"held": 1}
 
 
 def test_a_synced_task_keeps_its_issue_and_its_own_address_is_nothing_new(rig: Rig) -> None:

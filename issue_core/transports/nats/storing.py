@@ -200,6 +200,10 @@ class Store:
         self._file.require()
         return store_judged(self.ledger, items, transport="nats")
 
+    def _is_marked(self) -> bool:
+        with self.ledger.read() as connection:
+            return claims.is_marked(connection)
+
     def count_held(self) -> int:
         """How many tasks wait for their claim."""
         with self.ledger.read() as connection:
@@ -218,9 +222,9 @@ class Store:
 
     async def _settled(self, receipts: Sequence[Receipt]) -> list[Receipt] | None:
         if self.bucket is None:
-            if all(each.state != "held" for each in receipts):
+            if not await asyncio.to_thread(self._is_marked):
                 return list(receipts)
-            # Somebody has marked the ledger in this moment.
+            # Somebody else has marked the ledger in this moment.
             self._looked_at = 0.0
             await self._prove_bucket()
         if self.bucket is None:
