@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 
 EXIT_INTERRUPTED = 130
 """128 and the number of SIGINT, as shells count."""
@@ -28,6 +29,8 @@ def _run(arguments: list[str]) -> int:
     from issue_core.errors import IssueCoreError
 
     output.prepare()
+    output.log_as(verbosity=0, as_json=False)
+    began = time.monotonic()
     try:
         from issue_core.cli.app import run
 
@@ -43,4 +46,6 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         output.show_error(IssueCoreError(f"{error.filename or 'the system'}: {error.strerror or error}"))
         code = IssueCoreError.exit_code
-    return output.finish(code)
+    code = output.finish(code)
+    output.note("end", exit_code=code, seconds=round(time.monotonic() - began, 3))
+    return code

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from issue_core.cli import context
-from issue_core.cli.group import LazyGroup, examples, new_app
+from issue_core.cli.group import LazyGroup, LogFormatOption, VerboseOption, examples, new_app
 from issue_core.cli.options import ConfigOption, LedgerOption
 from issue_core.errors import UsageError
 
@@ -30,6 +30,7 @@ class _Commands(LazyGroup):
         "backup": "issue_core.cli.backup",
         "restore": "issue_core.cli.restore",
         "config": "issue_core.cli.config",
+        "doctor": "issue_core.cli.doctor",
         "serve": "issue_core.cli.serve",
         "subscribe": "issue_core.cli.subscribe",
         "publish": "issue_core.cli.publish",
@@ -67,6 +68,8 @@ def _issue(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
+    verbose: VerboseOption = 0,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Take TaskSpecs from automation, keep each one safe, and turn it into exactly one issue."""
     context.given_before_the_command(config=config, ledger=ledger)

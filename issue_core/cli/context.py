@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from issue_core.cli import output
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -28,12 +30,14 @@ def settings(config: Path | None, ledger: Path | None) -> Settings:
     from issue_core import backends
     from issue_core.config import BackendTypes, load
 
-    return load(
+    found = load(
         config=config or _given_before.get("config"),
         ledger=ledger or _given_before.get("ledger"),
         environ=os.environ,
         backends=BackendTypes(backends.keys_of, backends.types),
     )
+    output.note("settings", ledger=str(found.ledger), config=found.file and str(found.file))
+    return found
 
 
 def config_place(config: Path | None) -> Place:

@@ -95,6 +95,8 @@ def export(
 
     taskspec: the TaskSpecs, as another ledger would take them.
     """
+    from collections import Counter
+
     from issue_core.cli import context, output
     from issue_core.errors import UsageError
     from issue_core.ledger import queries
@@ -115,9 +117,11 @@ def export(
             since=since,
             until=until,
         )
-        tasks = queries.tasks(connection, wanted, limit=None, newest_first=False)
-        for text in {"ndjson": _ndjson, "csv": _csv, "taskspec": _taskspec}[form](tasks):
-            output.write(output.escape(text, multiline=True) if hidden else text)
+        written: Counter[str] = Counter()
+        tasks = output.counted(queries.tasks(connection, wanted, limit=None, newest_first=False), written, "tasks")
+        with output.interrupted_says(lambda: f"{written['tasks']} tasks were written; it is not all of them"):
+            for text in {"ndjson": _ndjson, "csv": _csv, "taskspec": _taskspec}[form](tasks):
+                output.write(output.escape(text, multiline=True) if hidden else text)
 
 
 def _ndjson(tasks: Iterator[Task]) -> Iterator[str]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
-from typer.core import TyperGroup
-from typer.main import get_command
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_params_convertors_ctx_param_name_from_function
+
+from issue_core.cli import output
+from issue_core.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from typer.core import TyperCommand
-
-    Command = TyperCommand | TyperGroup
 
 
 class Group(TyperGroup):
@@ -63,11 +64,84 @@ def _load(name: str, module: str) -> Any:
     return command
 
 
+class Command(TyperCommand):
+    """A command that says on standard error as much as is asked for, and as it is asked for.
+
+    Its help is wrapped where the terminal ends, and not where the source's lines do.
+    """
+
+    def __init__(self, *, params: list[Any], **options: Any) -> None:
+        known = {option for each in params for option in each.opts}
+        super().__init__(params=params + [each for each in _log_options() if known.isdisjoint(each.opts)], **options)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        self.help = "\n\n".join(each.replace("\n", " ") for each in cleandoc(self.help or "").split("\n\n"))
+        super().format_help(ctx, formatter)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it."""
+        output.note("start", command=ctx.command_path, version=__version__)
+        return super().invoke(ctx)
+
+
+def _verbosity(count: int) -> int:
+    if count:
+        output.log_as(verbosity=count)
+    return count
+
+
+def _form(form: str | None) -> str | None:
+    if form:
+        output.log_as(as_json=form == "json")
+    return form
+
+
+VerboseOption = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        is_eager=True,
+        callback=_verbosity,
+        help="Say each step on standard error; -vv: everything.",
+    ),
+]
+LogFormatOption = Annotated[
+    Literal["text", "json"] | None,
+    typer.Option(
+        "--log-format",
+        is_eager=True,
+        callback=_form,
+        help="How it is said on standard error: text, or a JSON object a line.",
+    ),
+]
+
+
+def _logged(verbose: VerboseOption = 0, log_format: LogFormatOption = None) -> None:
+    """Has the options that every command has."""
+
+
+@cache
+def _log_options() -> list[Any]:
+    options = get_params_convertors_ctx_param_name_from_function(_logged)[0]
+    for each in options:
+        each.expose_value = False
+    return options
+
+
+class _App(typer.Typer):
+    def command(self, name: str | None = None, **options: Any) -> Any:
+        return super().command(name, **{"cls": Command} | options)
+
+
 def new_app(**options: Any) -> typer.Typer:
     """A ``typer.Typer`` as this command line has them: help in boxes on a terminal, plain in a pipe."""
     markup = "rich" if sys.stdout.isatty() else None
     settings: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": markup}
-    return typer.Typer(**settings | options)
+    return _App(**settings | options)
 
 
 def examples(*lines: str) -> str:

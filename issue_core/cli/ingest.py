@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from issue_core.cli.group import examples, new_app
-from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, completed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,7 +47,12 @@ def ingest(
     ] = False,
     replaces: Annotated[
         int | None,
-        typer.Option("--replaces", metavar="REJECT_ID", help="The reject that this input sets right; it is closed."),
+        typer.Option(
+            "--replaces",
+            metavar="REJECT_ID",
+            help="The reject that this input sets right; it is closed.",
+            autocompletion=completed("open_rejects"),
+        ),
     ] = None,
     json: JsonOption = False,
     ledger: LedgerOption = None,
@@ -164,11 +169,16 @@ def _documents(
     source: Input, max_document: int, advanced: Callable[[Input, int], None]
 ) -> Iterator[tuple[list[Document], bool]]:
     """The batches of one input, each with whether the next one is at hand."""
+    from issue_core.cli import output
     from issue_core.transports.stream import batches
 
     with source.open() as descriptor:
         for batch in batches(descriptor, file=source.name, max_document=max_document):
             advanced(source, batch.bytes_read)
+            if output.says_details():
+                for document in batch.documents:
+                    text = document.raw.decode("utf-8", "backslashreplace")
+                    output.detail("document", **document.place.to_json(), text=text)
             yield batch.documents, batch.more_at_hand
             del batch  # two batches at a time are enough in memory
 
@@ -182,8 +192,9 @@ def _count(receipts: list[Receipt], counts: Counter[str], warnings: Counter[str]
 
 def _report(receipts: list[Receipt], *, json: bool) -> None:
     from issue_core.cli import output
-    from issue_core.cli.receipts import rejected
+    from issue_core.cli.receipts import noted, rejected
 
+    noted(receipts)
     if json:
         output.write("".join([output.to_json(receipt.to_json()) + "\n" for receipt in receipts]))
         output.flush()

@@ -24,7 +24,7 @@ from issue_core.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from rich.table import Table
@@ -92,18 +92,27 @@ def list_tasks(
             _print(chain([first], found), now, json=json)
 
 
+def _unchanged(listed: Mapping[str, int]) -> str:
+    return f"{listed['tasks']} tasks were listed, and nothing was changed"
+
+
 def _print(tasks: Iterator[Task], now: datetime, *, json: bool) -> None:
     """Print the tasks as they are read."""
+    from collections import Counter
+
     from issue_core.cli import output
 
-    if json:
-        for task in tasks:
-            output.json_line(task.to_json())
-    elif output.on_terminal():
-        while page := list(islice(tasks, _PAGE)):
-            output.show(_table(page, now))
-    else:
-        output.tsv(HEADER, map(_row, tasks))
+    listed: Counter[str] = Counter()
+    tasks = output.counted(tasks, listed, "tasks")
+    with output.interrupted_says(lambda: _unchanged(listed)):
+        if json:
+            for task in tasks:
+                output.json_line(task.to_json())
+        elif output.on_terminal():
+            while page := list(islice(tasks, _PAGE)):
+                output.show(_table(page, now))
+        else:
+            output.tsv(HEADER, map(_row, tasks))
 
 
 def _row(task: Task) -> tuple[object, ...]:
@@ -114,31 +123,30 @@ def _row(task: Task) -> tuple[object, ...]:
 
 
 def _table(tasks: list[Task], now: datetime) -> Table:
-    from rich.table import Table
-
+    from issue_core.cli import terminal
     from issue_core.cli.output import styled
 
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    table.add_column("seq", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("prio", no_wrap=True)
-    table.add_column("age", justify="right", no_wrap=True)
-    table.add_column("repo", no_wrap=True, max_width=18, overflow="ellipsis")
-    table.add_column("title", no_wrap=True, overflow="ellipsis", ratio=3)
-    if any(task.remote for task in tasks):
-        table.add_column("issue", no_wrap=True, overflow="ellipsis", ratio=2)
+    width = terminal.width()
+    has_urls = width >= terminal.WIDE and any(task.remote for task in tasks)
+    names = ("seq", "state", "prio", "accepted", "repo", "title", *(["issue"] if has_urls else []))
+    table = terminal.table(*names, right=frozenset({"seq", "accepted"}))
     for task in tasks:
-        link = (_linked(task.remote.url),) if task.remote else ()
-        columns = (task.seq, task.state, task.priority, age(task.created_at, now), task.target_repo, task.title)
-        table.add_row(*(styled(column) for column in columns[:3]), *(styled(c, "none") for c in columns[3:]), *link)
+        url = task.remote.url if task.remote else None
+        # Where there is no room for the address, the title leads there.
+        title = terminal.linked(task.title, url) if url and not has_urls else styled(task.title, "none")
+        table.add_row(
+            styled(task.seq),
+            styled(task.state),
+            styled(task.priority),
+            styled(terminal.ago(task.created_at, now), "dim"),
+            styled(task.target_repo, "none"),
+            title,
+            *([terminal.linked(url, url) if url else ""] if has_urls else []),
+        )
+    repo = table.columns[4]
+    repo.max_width = width * 2 // 9
+    terminal.fit(table, at=5)
     return table
-
-
-def _linked(url: str) -> object:
-    from issue_core.cli.output import styled
-
-    is_safe = url.isascii() and url.isprintable() and " " not in url
-    return styled(url, f"link {url}" if is_safe else "none")
 
 
 def age(then: str, now: datetime) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from issue_core.cli.group import examples, new_app
-from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, completed
 from issue_core.task import Document, Priority, Receipt
 
 SOURCE = "issue new"
@@ -25,13 +25,29 @@ app = new_app()
 )
 def new(
     title: Annotated[str, typer.Argument(metavar="TITLE", help="The task in one line.")],
-    repo: Annotated[str, typer.Option("--repo", "-r", metavar="REPO", help="Where the task belongs: its target_repo.")],
+    repo: Annotated[
+        str,
+        typer.Option(
+            "--repo",
+            "-r",
+            metavar="REPO",
+            help="Where the task belongs: its target_repo.",
+            autocompletion=completed("repos"),
+        ),
+    ],
     description: Annotated[
         str, typer.Option("--description", "-d", metavar="TEXT", help="Markdown; - reads it from standard input.")
     ] = "",
     priority: Annotated[Priority, typer.Option("--priority", "-p", help="How urgent it is.")] = "medium",
     label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", metavar="LABEL", help="A label; give the option once for each.")
+        list[str] | None,
+        typer.Option(
+            "--label",
+            "-l",
+            metavar="LABEL",
+            help="A label; give the option once for each.",
+            autocompletion=completed("labels"),
+        ),
     ] = None,
     due_in: Annotated[int | None, typer.Option("--due-in", metavar="DAYS", help="Due in so many days.")] = None,
     source_id: Annotated[str, typer.Option("--source-id", metavar="SOURCE_ID", help="Who or what asks.")] = SOURCE,
@@ -57,6 +73,7 @@ def new(
         "triggering_event_id": str(uuid4()),
     }
     from issue_core.cli import context, output
+    from issue_core.cli.receipts import noted
 
     settings = context.settings(config, ledger)
     document = _judged(spec)
@@ -64,6 +81,7 @@ def new(
 
     with context.open_ledger(settings) as store:
         [receipt] = ingest(store, [document], transport="new")
+    noted([receipt])
     if json:
         output.json_line(receipt.to_json())
     else:
@@ -77,7 +95,10 @@ def _from_standard_input() -> str:
 
     if sys.stdin is None:
         raise UsageError("standard input is closed: there is no description to read")
-    return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    from issue_core.cli.output import interrupted_says
+
+    with interrupted_says(lambda: "nothing was stored"):
+        return sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
 
 
 def _judged(spec: dict[str, Any]) -> Document:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from issue_core.task import Priority, SourceType, TaskState
+from issue_core.task import STATES, Priority, SourceType, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from issue_core.ledger.queries import Filter
@@ -26,34 +26,41 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 
-def _repos(incomplete: str) -> list[str]:
-    """The repos that a shell may complete to: those that some task names."""
-    from issue_core.cli import context
-    from issue_core.errors import IssueCoreError
-    from issue_core.ledger import queries
+def completed(what: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
+    """What asks :mod:`issue_core.cli.completion` for names of this kind, once a shell does."""
 
-    try:
-        with context.open_ledger(context.settings(None, None)) as ledger, ledger.read() as connection:
-            # A shell may run what it completes to; only names that mean nothing to it are offered.
-            return [repo for repo in queries.repos(connection) if repo.startswith(incomplete) and _is_harmless(repo)]
-    except IssueCoreError:
-        return []
+    def complete(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+        from issue_core.cli import completion
+
+        return completion.offered(getattr(completion, what), ctx, incomplete)
+
+    return complete
 
 
-def _is_harmless(word: str) -> bool:
-    return word.isascii() and not set(word) - set(ascii_letters + digits + "._/@+-")
-
-
-StateOption = Annotated[TaskState | None, typer.Option("--state", help="Only tasks in this state.")]
+# The values stand in the help: as a metavar they would be broken in the middle of a word at 80 columns.
+StateOption = Annotated[
+    TaskState | None,
+    typer.Option("--state", metavar="STATE", help=f"Only tasks in this state: {', '.join(STATES)}."),
+]
 RepoOption = Annotated[
-    str | None, typer.Option("--repo", metavar="REPO", help="Only tasks with this target_repo.", autocompletion=_repos)
+    str | None,
+    typer.Option("--repo", metavar="REPO", help="Only tasks with this target_repo.", autocompletion=completed("repos")),
 ]
 PriorityOption = Annotated[Priority | None, typer.Option("--priority", help="Only tasks with this priority.")]
 LabelOption = Annotated[
-    str | None, typer.Option("--label", metavar="LABEL", help="Only tasks with this label, whatever its case.")
+    str | None,
+    typer.Option(
+        "--label",
+        metavar="LABEL",
+        help="Only tasks with this label, whatever its case.",
+        autocompletion=completed("labels"),
+    ),
 ]
 SourceOption = Annotated[
-    str | None, typer.Option("--source", metavar="SOURCE_ID", help="Only tasks with this source_id.")
+    str | None,
+    typer.Option(
+        "--source", metavar="SOURCE_ID", help="Only tasks with this source_id.", autocompletion=completed("sources")
+    ),
 ]
 SourceTypeOption = Annotated[SourceType | None, typer.Option("--source-type", help="Only tasks with this source_type.")]
 # More than 2**31 nobody asks for; SQLite could not count much further.

@@ -10,16 +10,19 @@ import os
 import sys
 from contextlib import contextmanager, suppress
 from json import JSONEncoder
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeVar
 
 from issue_core.errors import IssueCoreError
 from issue_core.visible import escape as escape
 from issue_core.visible import hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import RenderableType
+
+T = TypeVar("T")
 
 EXIT_READER_GONE = 141
 """128 and the number of SIGPIPE: what a shell shows for a program that writes to a pipe which nobody reads."""
@@ -116,15 +119,105 @@ def row(values: Sequence[object]) -> None:
     write("\t".join("" if value is None else escape(str(value)) for value in values) + "\n")
 
 
+class Log(NamedTuple):
+    """How much is said on standard error (0: what matters, 1: each step, 2: everything), and whether as JSON."""
+
+    verbosity: int = 0
+    as_json: bool = False
+
+
+_log = Log()
+
+
+def log_as(*, verbosity: int | None = None, as_json: bool | None = None) -> None:
+    """From here on, say so much, and so; what is None stays as it is."""
+    global _log
+    _log = Log(_log.verbosity if verbosity is None else verbosity, _log.as_json if as_json is None else as_json)
+    if _log.verbosity > 1:
+        from issue_core.cli.logs import hear_requests
+
+        hear_requests()
+
+
 def message(text: str) -> None:
     """Say something beside the output, on standard error. Where nobody can hear it, it is not said."""
+    _say(said(text))
+
+
+def said(text: str, *, multiline: bool = False) -> str:
+    """``text`` as :func:`message` says it, without the end of the line; in ``multiline`` text line breaks stay."""
+    if not _log.as_json:
+        return escape(text, multiline=multiline)
+    level = "warning" if text.startswith("warning: ") else "info"
+    return _as_json(level, "message", text.removeprefix("warning: "))
+
+
+def is_watched() -> bool:
+    """Whether a person reads standard error."""
+    return sys.stderr.isatty() and not _log.as_json
+
+
+def note(event: str, **told: Any) -> None:
+    """Tell of one step, for whoever said ``-v``."""
+    _note(1, "info", event, told)
+
+
+def detail(event: str, **told: Any) -> None:
+    """Tell of something that only ``-vv`` shows."""
+    _note(2, "debug", event, told)
+
+
+def says_steps() -> bool:
+    """Whether :func:`note` says anything: for what costs something to put together."""
+    return _log.verbosity > 0
+
+
+def says_details() -> bool:
+    """Whether :func:`detail` says anything: for what costs something to put together."""
+    return _log.verbosity > 1
+
+
+def _note(verbosity: int, level: str, event: str, told: Mapping[str, Any]) -> None:
+    if _log.verbosity < verbosity:
+        return
+    from issue_core.cli import logs
+
+    _say(logs.as_json(level, event, None, told) if _log.as_json else logs.as_text(event, told))
+
+
+def _as_json(level: str, event: str, text: str, **told: Any) -> str:
+    from issue_core.cli import logs
+
+    return logs.as_json(level, event, text, told)
+
+
+def _say(text: str) -> None:
     with suppress(OSError, ValueError):
-        sys.stderr.write(escape(text) + "\n")
+        sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+@contextmanager
+def interrupted_says(how_far: Callable[[], str]) -> Iterator[None]:
+    """A Ctrl-C in the block is told with these words."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how_far()) from None
+
+
+def counted(each: Iterable[T], counts: Counter[str], what: str) -> Iterator[T]:
+    """The same, counted under this name once it has been taken and the next one is asked for."""
+    for item in each:
+        yield item
+        counts[what] += 1
 
 
 def show_error(error: IssueCoreError) -> None:
     """Say what went wrong, and what to do next."""
+    if _log.as_json:
+        _say(_as_json("error", "error", error.message, code=error.code, hint=error.hint))
+        return
     first, *more = error.message.split("\n")
     message(f"issue: {first}")
     for text in more:
@@ -168,21 +261,29 @@ def show(*renderables: RenderableType, stream: TextIO | None = None) -> None:
         Console(file=stream or sys.stdout, highlight=False, emoji=False, markup=False).print(*renderables, sep="\n")
 
 
+_GREEN, _ORANGE, _RED, _PURPLE, _BLUE = "color(28)", "color(130)", "color(160)", "color(163)", "color(27)"
+# Of the 256 colours, which look the same everywhere, those in the middle between black and white: each has a contrast
+# of almost 4:1 or more against either. A terminal's own yellow or green is hard to read on white, its blue on black.
+
 STYLES: Mapping[str, str] = {
-    "pending": "yellow",
-    "synced": "green",
-    "failed": "bold red",
-    "held": "dim",
+    "pending": _ORANGE,
+    "synced": _GREEN,
+    "failed": f"bold {_RED}",
+    "held": _BLUE,
     "elsewhere": "dim",
-    "high": "bold red",
+    "high": f"bold {_RED}",
     "low": "dim",
-    "conflict": "magenta",
-    "invalid": "red",
-    "open": "yellow",
-    "replayed": "green",
+    "conflict": _PURPLE,
+    "invalid": _RED,
+    "open": _ORANGE,
+    "replayed": _GREEN,
     "dropped": "dim",
+    "created": _GREEN,
+    "adopted": _GREEN,
+    "deferred": _ORANGE,
+    "planned": _BLUE,
 }
-"""The colour of each word that stands for a state, a priority or an outcome."""
+"""The colour of each word that stands for a state, a priority, an outcome or a result."""
 
 
 def styled(value: object, style: str | None = None) -> Any:

@@ -7,6 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from issue_core.cli import output
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -27,7 +29,7 @@ def progress(sizes: Sequence[int | None]) -> Iterator[Advanced]:
     ``sizes`` are the inputs' sizes in bytes, where they have one. The bar is shown when the input is large or takes
     long, and standard error is a terminal.
     """
-    if not sys.stderr.isatty():
+    if not output.is_watched():
         yield lambda source, read, counts: None
         return
     bar = _Bar(sum(size for size in sizes if size) if all(sizes) else None)

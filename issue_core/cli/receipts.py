@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from issue_core.cli.output import escape
+from issue_core.cli.output import escape, note, says_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from issue_core.task import FieldProblem, Receipt
+
+_NOTED = ("outcome", "event_id", "seq", "state", "reject_id", "file", "line", "index")
 
 _LONGEST = 600  # characters of one line about a reject; `issue rejects show` has the rest
 
@@ -19,6 +21,14 @@ def rejected(receipt: Receipt) -> str:
     kept = f"reject {receipt.reject_id}" if receipt.reject_id is not None else "rejected"
     what = f"conflict with task {receipt.seq}" if receipt.outcome == "conflict" and receipt.seq else receipt.outcome
     return shortened(f"{receipt.place.shown()}: {kept} ({what}): {problems(receipt.errors)}")
+
+
+def noted(receipts: Iterable[Receipt]) -> None:
+    """Tell of each receipt, for whoever said ``-v``; without what is wrong with what was rejected, which quotes it."""
+    if says_steps():
+        for receipt in receipts:
+            told = receipt.to_json()
+            note("receipt", **{name: told[name] for name in _NOTED if told.get(name) is not None})
 
 
 def problems(errors: Iterable[FieldProblem]) -> str:

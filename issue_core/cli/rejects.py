@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from issue_core.cli.group import Group, examples, new_app
-from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, LimitOption
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, LimitOption, completed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from issue_core.ledger import Ledger
     from issue_core.ledger.rejects import Reject
@@ -25,9 +26,25 @@ State = Literal["open", "replayed", "dropped", "all"]
 HEADER = ("id", "state", "kind", "count", "last_at", "place", "problems")
 """What a pipe gets of the list, tab-separated, below a line with these names."""
 
-IdArgument = Annotated[int, typer.Argument(metavar="ID", min=1, help="The reject's ID, as the list shows it.")]
+_LONGEST_PLACE = 24  # characters of where a reject stood that a terminal shows
+
+IdArgument = Annotated[
+    int,
+    typer.Argument(
+        metavar="ID",
+        min=1,
+        help="The reject's ID, as the list shows it.",
+        autocompletion=completed("all_rejects"),
+    ),
+]
 IdsArgument = Annotated[
-    list[int] | None, typer.Argument(metavar="[ID]...", min=1, help="The rejects' IDs, as the list shows them.")
+    list[int] | None,
+    typer.Argument(
+        metavar="[ID]...",
+        min=1,
+        help="The rejects' IDs, as the list shows them.",
+        autocompletion=completed("open_rejects"),
+    ),
 ]
 
 
@@ -58,7 +75,7 @@ def list_rejects(
         for reject in found:
             output.json_line(reject.to_json())
     elif output.on_terminal():
-        output.show(_table(found))
+        output.show(_table(found, store.clock.now(), every_state=state == "all"))
     else:
         output.tsv(HEADER, map(_row, found))
 
@@ -90,7 +107,7 @@ def show(
     elif json:
         output.json_line(reject.to_json() | {"raw": reject.text})
     elif output.on_terminal():
-        _show(reject)
+        _show(reject, store.clock.now())
     else:
         output.tsv(("field", "value"), [*_fields(reject), ("raw", reject.text)])
 
@@ -115,9 +132,12 @@ def replay(
     from issue_core.errors import UsageError
     from issue_core.ingestion import replay as replay_one
 
-    refused = 0
+    refused = done = 0
     settings = context.settings(config, ledger)
-    with context.open_ledger(settings) as store:
+    with (
+        context.open_ledger(settings) as store,
+        output.interrupted_says(lambda: f"{done} replayed, {refused} refused again; the rest is as it was"),
+    ):
         for reject_id in _named(store, reject_ids, every):
             try:
                 receipt = replay_one(store, reject_id, as_new=as_new, max_document=settings.ingest.max_document)
@@ -126,6 +146,7 @@ def replay(
                 output.show_error(error)
                 continue
             refused += receipt.outcome in ("conflict", "invalid")
+            done += receipt.outcome not in ("conflict", "invalid")
             _report(reject_id, receipt, json=json)
     if refused:
         raise typer.Exit(3)
@@ -133,8 +154,9 @@ def replay(
 
 def _report(reject_id: int, receipt: Any, *, json: bool) -> None:
     from issue_core.cli import output
-    from issue_core.cli.receipts import problems
+    from issue_core.cli.receipts import noted, problems
 
+    noted([receipt])
     if json:
         output.json_line(receipt.to_json())
     elif receipt.outcome in ("conflict", "invalid"):
@@ -155,7 +177,10 @@ def drop(
     from issue_core.cli import context, output
     from issue_core.ledger import rejects
 
-    with context.open_ledger(context.settings(config, ledger)) as store:
+    with (
+        context.open_ledger(context.settings(config, ledger)) as store,
+        output.interrupted_says(lambda: "nothing was dropped"),
+    ):
         wanted = _named(store, reject_ids, every)
         if wanted:
             with store.write() as tx:
@@ -211,26 +236,42 @@ def _fields(reject: Reject) -> list[tuple[str, object]]:
     return [*fields, ("place", reject.place.shown(reject.transport)), *problems]
 
 
-def _table(found: list[Reject]) -> Any:
-    from rich.table import Table
-
+def _table(found: list[Reject], now: datetime, *, every_state: bool) -> Any:
+    from issue_core.cli import terminal
     from issue_core.cli.output import styled
+    from issue_core.cli.receipts import problems
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in HEADER:
-        table.add_column(name, no_wrap=name != "problems", justify="right" if name in ("id", "count") else "left")
+    names = ["id", "kind", "count", "last", "place", "problems"]
+    if every_state:
+        names.insert(1, "state")
+    table = terminal.table(*names, right=frozenset({"id", "count", "last"}))
     for reject in found:
-        table.add_row(*(styled(value) for value in _row(reject)))
+        table.add_row(
+            styled(reject.id),
+            *([styled(reject.state)] if every_state else []),
+            styled(reject.kind),
+            styled(f"{reject.count:,}"),
+            styled(terminal.ago(reject.last_at, now), "dim"),
+            styled(_end_of(reject.place.shown(reject.transport))),
+            styled(problems(reject.errors), "none"),
+        )
+    terminal.fit(table, at=len(names) - 1)
     return table
 
 
-def _show(reject: Reject) -> None:
+def _end_of(place: str) -> str:
+    """The place, without the beginning of a long path."""
+    return place if len(place) <= _LONGEST_PLACE else f"…{place[1 - _LONGEST_PLACE :]}"
+
+
+def _show(reject: Reject, now: datetime) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
     from issue_core.cli.output import escape, show, styled
+    from issue_core.cli.terminal import with_age
 
     fields = Table.grid("", Column(overflow="fold"), padding=(0, 2))
     for name, value in _fields(reject):
-        fields.add_row(styled(name, "bold"), styled(value))
-    show(fields, Text(""), Text(escape(reject.text, multiline=True)))
+        fields.add_row(styled(name, "bold"), with_age(str(value), now) if name.endswith("_at") else styled(value))
+    show(fields, Text(""), Text(escape(reject.text, multiline=True), overflow="fold"))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from issue_core.cli.group import examples, new_app
-from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, completed
 
 app = new_app()
 
@@ -15,7 +15,10 @@ app = new_app()
 @app.command(epilog=examples("issue retry 12 0190c7a4", "issue retry --all"))
 def retry(
     wanted: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Event IDs, beginnings of them, or seqs.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]...", help="Event IDs, beginnings of them, or seqs.", autocompletion=completed("failed")
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every task that is failed or waits.")] = False,
     json: JsonOption = False,

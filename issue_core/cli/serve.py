@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "ISSUE_CORE_API_KEY"
 
+_HURRY = 0.8  # seconds that a Ctrl-C leaves for what is under way; SIGTERM leaves more
+
 _SHORT_KEY = 16  # characters; a shorter one can be guessed
 
 app = new_app()
@@ -61,14 +63,14 @@ def serve(
     Whoever asks needs a key: the value of ISSUE_CORE_API_KEY, or one that serve.keys in the configuration names, sent
     as Authorization: Bearer KEY or X-API-Key: KEY. GET /openapi.json describes all of it.
 
-    SIGTERM and Ctrl-C end it when what has come is answered.
+    SIGTERM ends it when what has come is answered; Ctrl-C does not wait longer than a second for that.
     """
     from signal import SIGINT, SIGTERM
 
     from issue_core.cli import context, output
     from issue_core.cli.stopping import stopped_by
     from issue_core.errors import UsageError
-    from issue_core.transports.http.service import Choices, Service
+    from issue_core.transports.http.service import GRACE, Choices, Service
 
     settings = _settings(context.settings(config, ledger), host, port, tls_cert, tls_key)
     secrets = _secrets(settings, no_auth=no_auth)
@@ -79,18 +81,18 @@ def serve(
     store = context.open_ledger(settings, long_lived=True)
     with _logging(log_format) as log, stopped_by(SIGTERM, SIGINT) as stop:
         choices = Choices(
-            secrets, strict=strict, sync=sync, log=log, say=lambda text: log.line(output.escape(text, multiline=True))
+            secrets, strict=strict, sync=sync, log=log, say=lambda text: log.line(output.said(text, multiline=True))
         )
         service = Service(store, settings, choices)
         try:
             _greet(settings, service.url, secrets, is_tls=settings.serve.tls_cert is not None)
-            answered = service.run(stop.event)
+            answered = service.run(stop.event, lambda: _HURRY if stop.by == SIGINT else GRACE)
         finally:
             service.close()
         if not answered:
             log.line("some requests were not answered in time; what was not answered was not promised")
     if stop.by == SIGINT:
-        raise typer.Exit(130)
+        raise KeyboardInterrupt("what was answered is stored, and nothing else was promised")
 
 
 def _settings(

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from issue_core.cli.group import examples, new_app
-from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, completed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
+
+    from rich.table import Table
+    from rich.text import Text
 
     from issue_core.task import HistoryEntry, Task
 
 IdArgument = Annotated[
     str,
-    typer.Argument(metavar="ID", help="The event ID, the beginning of it (4 characters or more), or the seq."),
+    typer.Argument(
+        metavar="ID",
+        help="The event ID, the beginning of it (4 characters or more), or the seq.",
+        autocompletion=completed("event_ids"),
+    ),
 ]
 
 app = new_app()
@@ -43,7 +51,7 @@ def show(
     if json:
         output.json_line(task.to_json() | {"history": [entry.to_json() for entry in entries]})
     elif output.on_terminal():
-        _show(task, entries)
+        _show(task, entries, store.clock.now())
     else:
         rows = [("history", _one_line(entry)) for entry in entries]
         output.tsv(("field", "value"), [*_fields(task), ("description", task.description), *rows])
@@ -76,7 +84,7 @@ def _one_line(entry: HistoryEntry) -> str:
     return f"{entry.at} {entry.kind} {details}"
 
 
-def _show(task: Task, entries: list[HistoryEntry]) -> None:
+def _show(task: Task, entries: list[HistoryEntry], now: datetime) -> None:
     from rich.console import Group
     from rich.padding import Padding
     from rich.table import Column, Table
@@ -87,12 +95,39 @@ def _show(task: Task, entries: list[HistoryEntry]) -> None:
 
     fields = Table.grid("", Column(overflow="fold"), padding=(0, 2))
     for name, value in _fields(task):
-        fields.add_row(styled(name, "bold"), styled(value))
-    happened = Table.grid("", "", Column(overflow="fold"), padding=(0, 2))
-    for entry in entries:
-        details = " ".join(f"{name}={_in_words(value)}" for name, value in entry.detail.items())
-        happened.add_row(styled(entry.at, "dim"), styled(entry.kind), styled(details))
+        fields.add_row(styled(name, "bold"), _shown(name, value, now))
     parts: list[Any] = [fields]
     if task.description:
         parts += [Text(""), Padding(Text(escape(task.description, multiline=True)), (0, 0, 0, 2))]
-    show_it(Group(*parts, Text(""), Text("history", style="bold"), happened))
+    show_it(Group(*parts, Text(""), Text("history", style="bold"), _happened(entries, now)))
+
+
+def _shown(name: str, value: object, now: datetime) -> Text:
+    """A field's value as a terminal shows it."""
+    from issue_core.cli import terminal
+    from issue_core.cli.output import STYLES, styled
+
+    if name.endswith(("_at", "_since")):
+        return terminal.with_age(str(value), now)
+    if name == "remote url":
+        return terminal.linked(value, str(value))
+    coloured = name in ("state", "priority", "last_error")
+    text: Text = styled(value, (STYLES["failed"] if name == "last_error" else None) if coloured else "none")
+    return text
+
+
+def _happened(entries: list[HistoryEntry], now: datetime) -> Table:
+    """The history; on a narrow terminal without the exact times, which a pipe and --json have."""
+    from rich.table import Column, Table
+
+    from issue_core.cli import terminal
+    from issue_core.cli.output import styled
+
+    is_wide = terminal.width() >= terminal.WIDE
+    times = [Column(no_wrap=True), *([Column(justify="right", no_wrap=True)] if is_wide else [])]
+    table = Table.grid(*times, Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
+    for entry in entries:
+        details = " ".join(f"{name}={_in_words(value)}" for name, value in entry.detail.items())
+        when = [styled(entry.at, "none")] if is_wide else []
+        table.add_row(*when, styled(terminal.ago(entry.at, now), "dim"), styled(entry.kind), styled(details, "none"))
+    return table

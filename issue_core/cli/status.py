@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from issue_core.cli.needs import Need
     from issue_core.ledger import Ledger
 
 UNROUTED = "unrouted"
@@ -23,14 +24,6 @@ HEADER = ("what", "name", "state", "value")
 _ROWS = 20  # repos shown on a terminal
 
 app = new_app()
-
-
-class Need(NamedTuple):
-    """Something that a person should see to: a stable ``code``, how many, and what to do."""
-
-    code: str
-    what: str
-    hint: str
 
 
 @app.command(
@@ -54,6 +47,10 @@ def status(
 ) -> None:
     """Count tasks by state, backend and repo; the rejects; and how long the oldest pending task waits.
 
+    With --check: nothing and 0 when all is well; else 3, and in one line what needs a person. That is a failed task,
+    an open reject, a pending task older than --max-age, one in doubt for an hour or held for ten minutes, an issue that
+    may be one too many, a backend or project that refuses, or is down for ten minutes.
+
     In a pipe: lines of what, name, state and value, separated by tabs, below a line with these names.
     """
     from issue_core.cli import context, output
@@ -65,17 +62,17 @@ def status(
     longest = None if max_age is None else seconds(max_age, "--max-age")
     with context.open_ledger(context.settings(config, ledger)) as store, store.read():
         shown = counted(store)
-        needs = list(_needs(store, shown, longest)) if check else []
+        found = _needs(store, shown, longest) if check else []
     if json:
-        output.json_line(shown | ({"needs": [need._asdict() for need in needs]} if check else {}))
+        output.json_line(shown | ({"needs": [need._asdict() for need in found]} if check else {}))
     elif check:
-        for need in needs:
-            output.line(f"{need.what} ({need.hint})")
+        if found:
+            output.line("; ".join(f"{need.what} ({need.hint})" for need in found))
     elif output.on_terminal():
         _show(shown)
     else:
         output.tsv(HEADER, _rows(shown))
-    if needs:
+    if found:
         raise typer.Exit(3)
 
 
@@ -100,31 +97,10 @@ def counted(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _needs(ledger: Ledger, shown: Mapping[str, Any], longest: float | None) -> Iterator[Need]:
-    from issue_core.ledger import history, limits
+def _needs(ledger: Ledger, shown: Mapping[str, Any], longest: float | None) -> list[Need]:
+    from issue_core.cli.needs import needs
 
-    if failed := shown["states"]["failed"]:
-        yield Need("failed", f"{failed} failed", "issue list --state failed")
-    if rejects := shown["rejects"]:
-        yield Need("rejects", f"{rejects} rejected", "issue rejects list")
-    age = shown["oldest_pending_age_s"]
-    if longest is not None and age is not None and age > longest:
-        yield Need("age", f"the oldest pending task waits for {_span(age)}", "issue sync")
-    with ledger.read() as connection:
-        all_parked = limits.all_parked(connection)
-        doubles = history.count_doubles(connection)
-    if doubles:
-        yield Need("doubles", f"{doubles} issues may be one too many", "issue show ID: its history says late or double")
-    for parked in all_parked:
-        if parked.code in ("credentials", "project"):
-            name = f"{parked.backend} {parked.project}".strip()
-            yield Need("parked", f"{name} is parked: {parked.reason}", "issue config check")
-
-
-def _span(seconds: float) -> str:
-    from issue_core.cli.listing import span
-
-    return span(seconds)
+    return list(needs(ledger, shown, longest))
 
 
 def _rows(shown: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
@@ -142,15 +118,20 @@ def _show(shown: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     from issue_core.cli.output import show, styled
+    from issue_core.cli.terminal import figure
 
     summary = Table.grid(padding=(0, 2))
+    longest = len(f"{shown['total']:,}")
     for state, n in {**shown["states"], "total": shown["total"]}.items():
-        summary.add_row(styled(state), styled(f"{n:,}", "bold" if n else "dim"))
+        summary.add_row(styled(state), styled(f"{n:>{longest},}", "bold" if n else "dim"))
     if shown["oldest_pending_age_s"] is not None:
-        summary.add_row(styled("oldest pending"), styled(_span(shown["oldest_pending_age_s"])))
+        summary.add_row(styled("oldest pending"), styled(f"{figure(shown['oldest_pending_age_s'])} ago"))
     received = ", ".join(f"{n:,} {outcome}" for outcome, n in shown["received"].items())
     summary.add_row(styled("received"), styled(received))
-    summary.add_row(styled("rejects open"), styled(f"{shown['rejects']:,}", "bold red" if shown["rejects"] else "dim"))
+    summary.add_row(
+        styled("rejects open"),
+        styled(f"{shown['rejects']:>{longest},}", "bold color(160)" if shown["rejects"] else "dim"),
+    )
     show(summary)
     for what in ("backends", "repos"):
         if shown[what]:

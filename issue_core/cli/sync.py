@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from issue_core.cli.group import examples, new_app
-from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, completed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LONGEST_WATCH = 366 * 86400
 """Seconds; so long a pause at most lies between two passes."""
+
+_PAGE = 500  # rows of one table on a terminal
 
 app = new_app()
 
@@ -33,9 +35,15 @@ app = new_app()
     )
 )
 def sync(
-    backend: Annotated[str | None, typer.Option("--backend", help="Only tasks that go to this backend.")] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", help="Only tasks that go to this backend.", autocompletion=completed("backends")),
+    ] = None,
     repo: Annotated[
-        str | None, typer.Option("--repo", metavar="GLOB", help="Only tasks whose target_repo matches.")
+        str | None,
+        typer.Option(
+            "--repo", metavar="GLOB", help="Only tasks whose target_repo matches.", autocompletion=completed("repos")
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take at most so many tasks in hand.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
@@ -124,7 +132,10 @@ def _verify(settings: Settings, backend: str | None, *, as_json: bool) -> None:
             task = f"task {found.seq}" if found.seq is not None else "no task"
             output.line(f"{found.finding}: {found.event_id} ({task}) at {found.backend}: {' '.join(found.urls)}")
 
-    with context.open_ledger(settings) as store:
+    with (
+        context.open_ledger(settings) as store,
+        output.interrupted_says(lambda: "not everything was compared, and nothing was changed"),
+    ):
         verified = verify(store, settings, backend=backend, tell=tell)
     for name in verified.by_look:
         output.message(f"{name}: its tracker cannot list marked issues; those of synced tasks were looked for")
@@ -152,19 +163,22 @@ class _Report:
         self._dry_run = dry_run
         self._counts: dict[str, int] = {}
         self._header_is_due = dry_run and not as_json
+        self._planned: list[Result] = []
 
     def __enter__(self) -> _Report:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is KeyboardInterrupt:
-            raise KeyboardInterrupt(f"{_in_words(self._counts)}; what was under way stays in doubt")
+            done = _in_words(self._counts) if self._counts else "no task was dealt with yet"
+            raise KeyboardInterrupt(f"{done}; what was under way stays in doubt, and is looked for by the next run")
 
     def tell(self, result: Result) -> None:
         """Say what became of one task."""
         from issue_core.cli import output
 
         self._counts[result.result] = self._counts.get(result.result, 0) + 1
+        output.note("result", **result.to_json())
         if self._as_json:
             output.json_line(result.to_json())
         elif self._dry_run:
@@ -176,11 +190,31 @@ class _Report:
         from issue_core.cli import output
         from issue_core.task import to_text
 
+        if output.on_terminal():
+            self._planned.append(result)
+            if len(self._planned) == _PAGE:
+                self._show_plan()
+            return
         if self._header_is_due:
             output.row(("seq", "event_id", "backend", "result", "reason", "until"))
             self._header_is_due = False
         until = result.until and to_text(result.until)
         output.row((result.seq, result.event_id, result.backend, result.result, result.reason, until))
+
+    def _show_plan(self) -> None:
+        from datetime import UTC, datetime
+
+        from issue_core.cli import output, terminal
+        from issue_core.task import to_text
+
+        now = datetime.now(UTC)
+        table = terminal.table("seq", "backend", "result", "until", "reason", right=frozenset({"seq"}))
+        for each in self._planned:
+            until = each.until and terminal.ago(to_text(each.until), now)
+            table.add_row(*map(output.styled, (each.seq, each.backend, each.result, until, each.reason)))
+        self._planned.clear()
+        terminal.fit(table, at=4)
+        output.show(table)
 
     def end_of_pass(self, summary: Summary) -> None:
         """Say how one pass of many went, if anything happened in it."""
@@ -196,6 +230,8 @@ class _Report:
             for text in _held(summary):
                 output.message(text)
             return
+        if self._planned:
+            self._show_plan()
         output.line(("dry run: " if self._dry_run else "") + _in_words(summary.counts))
         for text in (*_waits(summary), *_held(summary)):
             output.line(text)

@@ -37,6 +37,14 @@ def test_every_option_is_explained(path: tuple[str, ...]) -> None:
 
 
 @ALL
+def test_every_command_has_json_and_says_as_much_as_is_asked_for(path: tuple[str, ...]) -> None:
+    if hasattr(COMMANDS[path], "list_commands"):
+        return
+    options = {option for each in parameters(path) for option in each.opts}
+    assert {"--json", "--verbose", "--log-format"} - options == ({"--json"} if path == ("issue", "serve") else set())
+
+
+@ALL
 def test_every_example_shows_its_command_with_options_that_it_has(path: tuple[str, ...]) -> None:
     for example in examples(COMMANDS[path]):
         calls = [shlex.split(part) for part in re.split(r"[|<>]", example) if part.strip().startswith("issue ")]

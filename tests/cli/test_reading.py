@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from issue_core.cli.export import CSV_COLUMNS
-from issue_core.task import Document
+from issue_core.ledger import history
+from issue_core.task import Document, TaskState
 from issue_core.taskspec import judge
 from tests.support.cli import Issue, a_spec, force_state, ndjson
+
+OLD = "2026-01-01T00:00:00.000Z"
 
 
 @pytest.fixture
@@ -162,16 +165,47 @@ def test_status_check_names_what_needs_a_person_and_ends_with_3(three: Issue) ->
         tx.connection.execute(
             "INSERT INTO parked VALUES ('home', '', 'unreachable', 'down', :now, :now, 0)", {"now": tx.now}
         )
+        tx.connection.execute(
+            "INSERT INTO parked VALUES ('far', 'web', 'unreachable', 'down', :long, :now, 0)",
+            {"long": "2026-01-01T00:00:00.000Z", "now": tx.now},
+        )
     ran = three.call("status", "--check", "--max-age", "1h")
     assert ran.code == 3
-    assert [line.split(" (")[0].split(" for ")[0] for line in ran.stdout.splitlines()] == [
+    assert ran.stdout.count("\n") == 1
+    assert [part.split(" (")[0].split(" for ")[0] for part in ran.stdout.split("; ")] == [
         "1 failed",
         "1 rejected",
         "the oldest pending task waits",
+        "far web is parked: down",
         "work is parked: 401",
     ]
     [status] = three.call("status", "--check", "--json").objects
-    assert [need["code"] for need in status["needs"]] == ["failed", "rejects", "parked"]
+    assert [need["code"] for need in status["needs"]] == ["failed", "rejects", "parked", "parked"]
+
+
+@pytest.mark.parametrize(
+    ("state", "columns", "code"),
+    [
+        ("pending", {"in_doubt_since": OLD, "created_at": OLD}, "doubts"),
+        ("failed", {"in_doubt_since": OLD, "created_at": OLD}, "doubts"),
+        ("held", {"created_at": OLD}, "held"),
+    ],
+)
+def test_status_check_names_what_is_in_doubt_or_held_for_long(
+    three: Issue, state: TaskState, columns: dict[str, str], code: str
+) -> None:
+    force_state(three, 1, state)
+    assert code not in [need["code"] for need in three.call("status", "--check", "--json").objects[0]["needs"]]
+    force_state(three, 1, state, **columns)
+    ran = three.call("status", "--check", "--json")
+    assert (ran.code, code in [need["code"] for need in ran.objects[0]["needs"]]) == (3, True)
+
+
+def test_status_check_names_what_another_ledger_has_claimed_after_an_attempt_here(three: Issue) -> None:
+    with three.ledger as ledger, ledger.write() as tx:
+        history.add(tx, 1, "contested", ledger="another")
+    ran = three.call("status", "--check")
+    assert (ran.code, ran.stdout.split(" (")[0]) == (3, "1 issue may be one too many")
 
 
 def test_export_is_ndjson_with_the_oldest_first(three: Issue) -> None:

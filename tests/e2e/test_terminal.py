@@ -37,8 +37,8 @@ def test_it_fits_eighty_columns_and_shows_nothing_raw(filled: Issue, command: st
 
 def test_states_are_in_colour_and_markup_is_shown_as_it_is(filled: Issue) -> None:
     text = filled.on_terminal("list", columns=160).stdout
-    assert "\x1b[33mpending" in text
-    assert re.search(r"\x1b\[1;31mfailed", text)
+    assert "\x1b[38;5;130mpending" in text
+    assert "\x1b[1;38;5;160mfailed" in text
     assert "[red]that is[/]" in text
 
 
@@ -46,13 +46,57 @@ def test_states_are_in_colour_and_markup_is_shown_as_it_is(filled: Issue) -> Non
 def test_no_colour_where_none_is_wanted(filled: Issue, environment: dict[str, str]) -> None:
     for command in ("list", "status", "show 2"):
         text = filled.on_terminal(*command.split(), environment=environment).stdout
-        assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", text)
+        assert not re.search(r"\x1b\[[0-9;]*3[0-8](;[0-9;]*)?m", text)
 
 
 def test_the_issues_address_can_be_followed(filled: Issue) -> None:
     text = filled.on_terminal("list", columns=200).stdout
     [task] = filled.call("list", "--json", "--state", "synced").objects
     assert f";{task['remote']['url']}\x1b\\" in text
+
+
+def test_where_there_is_no_room_for_the_address_the_title_leads_there(filled: Issue) -> None:
+    text = filled.on_terminal("list", columns=80).stdout
+    [task] = filled.call("list", "--json", "--state", "synced").objects
+    assert re.search(rf"\x1b\]8;[^;]*;{re.escape(task['remote']['url'])}\x1b\\Task 3", text)
+    assert "file://" not in ANSI.sub("", text)
+
+
+def test_a_terminal_that_knows_no_links_gets_none(filled: Issue) -> None:
+    for words in (("list",), ("show", "3")):
+        assert "\x1b]8;" in filled.on_terminal(*words, columns=200).stdout
+        assert "\x1b]8;" not in filled.on_terminal(*words, columns=200, environment={"TERM": "linux"}).stdout
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("command", ["list", "rejects list", "show 1", "rejects show 1", "status"])
+def test_times_are_told_from_now_on_a_terminal_and_exactly_in_a_pipe(filled: Issue, command: str, columns: int) -> None:
+    with filled.ledger as ledger, ledger.write() as tx:
+        for table, column in (("tasks", "created_at"), ("rejects", "last_at")):
+            tx.connection.execute(f"UPDATE {table} SET {column} = '2020-01-01T00:00:00.000Z'")  # noqa: S608 - constants
+    ago = re.compile(r"\b\d{4} d ago\b")
+    assert ago.search(ANSI.sub("", filled.on_terminal(*command.split(), columns=columns).stdout))
+    piped = filled.call(*command.split()).stdout
+    assert not ago.search(piped)
+    assert "2020-01-01T00:00:00.000Z" in piped or command == "status"
+
+
+def test_a_wide_terminal_shows_whole_titles_and_addresses(filled: Issue) -> None:
+    text = ANSI.sub("", filled.on_terminal("list", columns=200, environment={"TERM": "linux"}).stdout)
+    [task] = filled.call("list", "--json", "--state", "synced").objects
+    assert task["remote"]["url"][:40] in text
+    assert [line for line in text.splitlines() if len(line) > 200] == []
+
+
+def test_a_plan_is_a_table(filled: Issue) -> None:
+    text = ANSI.sub("", filled.on_terminal("sync", "--dry-run").stdout)
+    assert re.search(r"^seq  backend  result   until  reason *$", text, re.MULTILINE)
+    assert "\t" not in text
+
+
+def test_help_is_wrapped_where_the_terminal_ends(issue: Issue) -> None:
+    text = issue.on_terminal("list", "--help", columns=80).stdout
+    assert "created_at and url, separated by tabs, below a line with these names." in ANSI.sub("", text)
 
 
 def test_a_description_keeps_its_lines(filled: Issue) -> None:

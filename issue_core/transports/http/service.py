@@ -88,8 +88,11 @@ class Service:
         host, port = self._server.server_address[:2]
         return f"{self._scheme}://{f'[{host!s}]' if ':' in str(host) else host!s}:{port}"
 
-    def run(self, stop: threading.Event) -> bool:
-        """Answer requests until ``stop`` is set, then what has come by then; whether all of it was answered."""
+    def run(self, stop: threading.Event, grace: Callable[[], float] = lambda: GRACE) -> bool:
+        """Answer requests until ``stop`` is set, then what has come by then; whether all of it was answered.
+
+        ``grace`` is asked once it is set: how many seconds there are for that.
+        """
         taking = threading.Thread(target=self._server.run, name="accept")
         taking.start()
         if self._beside:
@@ -97,13 +100,14 @@ class Service:
         try:
             stop.wait()
         finally:
-            over = time.monotonic() + GRACE
+            seconds = grace()
+            over = time.monotonic() + seconds
             if self._beside:
                 self._beside.stop()
-            answered = self._server.stop(GRACE / 2)
+            answered = self._server.stop(seconds / 2)
             if not answered:
                 self._group.ending = True  # what a long batch has stored is a duplicate when it is sent again
-                answered = self._server.places.close(GRACE / 2)
+                answered = self._server.places.close(seconds / 2)
             taking.join()
             self._idle = answered
             ended = self._beside is None or self._beside.wait(max(0.0, over - time.monotonic()))

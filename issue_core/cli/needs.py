@@ -1,0 +1,74 @@
+"""What needs a person, as far as the ledger knows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from issue_core.ledger import Ledger
+    from issue_core.ledger.limits import Parked
+
+DOUBT = timedelta(hours=1)
+"""How long a task may be in doubt: looks settle most doubts within minutes."""
+
+HELD = timedelta(minutes=10)
+"""How long a task may wait for its claim."""
+
+DOWN = timedelta(minutes=10)
+"""How long a tracker may be down. One that refuses is a person's business at once."""
+
+_REFUSALS = ("credentials", "project")
+
+
+class Need(NamedTuple):
+    """Something that a person should see to: a stable ``code``, how many, and what to do."""
+
+    code: str
+    what: str
+    hint: str
+
+
+def needs(ledger: Ledger, counted: Mapping[str, Any], longest: float | None) -> Iterator[Need]:
+    """Each of them. ``counted`` is what ``issue status --json`` shows; ``longest`` how many seconds a task may wait."""
+    from issue_core.ledger import history, limits, waits
+    from issue_core.task import to_text
+
+    if failed := counted["states"]["failed"]:
+        yield Need("failed", f"{failed:,} failed", "issue list --state failed")
+    if rejects := counted["rejects"]:
+        yield Need("rejects", f"{rejects:,} rejected", "issue rejects list")
+    age = counted["oldest_pending_age_s"]
+    if longest is not None and age is not None and age > longest:
+        yield Need("age", f"the oldest pending task waits for {_span(age)}", "issue sync")
+    now = ledger.clock.now()
+    with ledger.read() as connection:
+        doubts = waits.in_doubt_since_before(connection, to_text(now - DOUBT))
+        held_at = waits.oldest_held_at(connection)
+        all_parked = limits.all_parked(connection)
+        doubles = history.count_doubles(connection)
+    if doubts:
+        yield Need("doubts", f"{doubts:,} in doubt for an hour or longer", "issue sync, then issue list --in-doubt")
+    if held_at and held_at <= to_text(now - HELD):
+        held = counted["states"]["held"]
+        yield Need("held", f"{held:,} held, since {held_at}", "issue sync says what keeps their claims")
+    if doubles:
+        yield Need(
+            "doubles",
+            f"{doubles:,} issue{'' if doubles == 1 else 's'} may be one too many",
+            "issue show ID: its history says late, double or contested",
+        )
+    yield from (_parked(each) for each in all_parked if each.code in _REFUSALS or each.since <= now - DOWN)
+
+
+def _parked(parked: Parked) -> Need:
+    name = f"{parked.backend} {parked.project}".strip()
+    return Need("parked", f"{name} is parked: {parked.reason}", "issue config check")
+
+
+def _span(seconds: float) -> str:
+    from issue_core.cli.listing import span
+
+    return span(seconds)

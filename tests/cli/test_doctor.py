@@ -1,0 +1,125 @@
+"""``issue doctor`` finds what is wrong, says how to mend it, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from issue_core.ledger import claims, health
+from tests.support.cli import Issue, a_spec, force_state, ndjson
+
+
+@pytest.fixture
+def one(issue: Issue) -> Issue:
+    """A ledger with a task."""
+    (issue.folder / "in").write_text(ndjson(a_spec(1)))
+    assert issue.call("ingest", str(issue.folder / "in")).code == 0
+    return issue
+
+
+def wrong(issue: Issue) -> list[str]:
+    """What it found wrong, each with the hint."""
+    ran = issue.call("doctor", "--json")
+    found = [each for each in ran.objects if not each["ok"]]
+    assert all(each["hint"] for each in found)
+    assert ran.code == (3 if found else 0)
+    return [f"{each['about']}: {each['what']} ({each['hint']})" for each in found]
+
+
+def test_all_is_well_with_a_ledger_and_before_there_is_one(issue: Issue, one: Issue) -> None:
+    assert wrong(one) == []
+    ran = issue.call("doctor", "--ledger", str(issue.folder / "new" / "ledger.db"))
+    assert (ran.code, "the first task makes it" in ran.stdout) == (0, True)
+    assert not (issue.folder / "new").exists()
+
+
+def test_a_ledger_that_others_may_read_is_told(one: Issue) -> None:
+    one.path.chmod(0o644)
+    assert wrong(one) == [f"ledger: others may use {one.path} (-rw-r--r--) (chmod 600 {one.path})"]
+
+
+def test_a_folder_that_others_may_write_to_is_told(one: Issue) -> None:
+    one.folder.chmod(0o777)
+    assert [each for each in wrong(one) if "others may write to its folder" in each]
+
+
+def test_a_damaged_ledger_is_told_with_what_is_damaged(one: Issue) -> None:
+    with one.ledger as ledger, ledger.write() as tx:
+        tx.connection.execute("PRAGMA writable_schema = ON")
+        tx.connection.execute("UPDATE sqlite_master SET rootpage = 3 WHERE name = 'attempts_of_task'")
+    found = wrong(one)
+    assert found
+    assert all(each.startswith("ledger: ") for each in found)
+    assert "restore" in found[0] or "recover" in found[0]
+
+
+def test_a_file_that_is_no_ledger_is_told(issue: Issue) -> None:
+    issue.path.write_text("something else")
+    assert "is not a ledger of issue-core" in wrong(issue)[0]
+
+
+def test_a_ledger_with_times_that_are_still_to_come_is_told(one: Issue) -> None:
+    with one.ledger as ledger, ledger.write() as tx:
+        tx.connection.execute("UPDATE tasks SET created_at = '2999-01-01T00:00:00.000Z'")
+    assert [each for each in wrong(one) if "the ledger has times up to 2999-01-01" in each]
+
+
+@pytest.mark.parametrize(("mounted", "kind"), [("nfs4", "nfs4"), ("9p", "9p"), ("ext4", None)])
+def test_a_file_system_on_which_the_ledger_may_be_damaged_is_told(
+    one: Issue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mounted: str, kind: str | None
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/home {one.folder} {mounted} rw 0 0\n")
+    monkeypatch.setattr(health, "_MOUNTS", mounts)
+    found = [each for each in wrong(one) if "on which the ledger may be damaged" in each]
+    assert [f"({kind})" in each for each in found] == [True] * (kind is not None)
+
+
+def test_a_route_that_is_never_reached_is_told_and_one_that_matches_nothing_yet_is_no_fault(one: Issue) -> None:
+    (one.folder / "config.toml").write_text('[routes]\n"acme/*" = "local"\n"acme/web" = "local"\n"other" = "local"\n')
+    assert wrong(one) == ["routes: the route 'acme/web' is never reached: 'acme/*' stands before it (move it up)"]
+    assert "the route 'other' to local matches no task so far" in one.call("doctor").stdout
+
+
+def test_tasks_of_a_backend_that_is_gone_are_told(one: Issue) -> None:
+    force_state(one, 1, "pending", backend="work", in_doubt_since="2026-01-01T00:00:00.000Z")
+    assert [each for each in wrong(one) if "1 tasks went to a backend 'work', which is not configured" in each]
+
+
+def test_what_needs_a_person_is_told(one: Issue) -> None:
+    force_state(one, 1, "failed")
+    assert wrong(one) == ["tasks: 1 failed (issue list --state failed)"]
+
+
+def test_a_backend_that_is_not_ready_is_told(one: Issue) -> None:
+    (one.folder / "config.toml").write_text(
+        '[backends.work]\ntype = "gitea"\nurl = "http://127.0.0.1:1"\ntoken = { env = "NO_SUCH_TOKEN" }\n'
+    )
+    assert [each for each in wrong(one) if each.startswith("backend work: ") and "NO_SUCH_TOKEN" in each]
+
+
+def test_nats_is_looked_at_where_it_is_used(one: Issue) -> None:
+    (one.folder / "config.toml").write_text('[nats]\nurl = "nats://127.0.0.1:1"\n')
+    assert [each for each in wrong(one) if each.startswith("nats: NATS: nats://127.0.0.1:1 cannot be reached")]
+    (one.folder / "config.toml").write_text("")
+    assert wrong(one) == []
+    with one.ledger as ledger, ledger.write() as tx:
+        claims.mark(tx)
+    assert [each for each in wrong(one) if each.startswith("nats: ")]
+
+
+def test_it_changes_nothing(one: Issue) -> None:
+    one.call("doctor")  # whoever reads first makes the two files that SQLite needs beside it
+    before = {path: path.stat().st_mtime_ns for path in one.folder.rglob("*") if path.is_file()}
+    one.call("doctor")
+    after = {path: path.stat().st_mtime_ns for path in one.folder.rglob("*") if path.is_file()}
+    changed = {path.name for path in before | after if before.get(path) != after.get(path)}
+    assert changed <= {"ledger.db-shm", "config.toml"}  # the latter is touched by the test itself
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_ledger_that_this_user_may_not_write_is_told(one: Issue) -> None:
+    one.path.chmod(0o400)
+    assert [each for each in wrong(one) if "you may not write to" in each]
