@@ -348,3 +348,27 @@ def test_whatever_a_spec_says_its_export_says_the_same(tmp_path: Path, documents
     assert other.call("export", "--format", "taskspec").stdout == exported
     assert json.loads(exported.split("\n")[0])["triggering_event_id"] == digests(issue)[0][0]
     shutil.rmtree(folder)
+
+
+def test_a_ledger_filled_with_specs_adopts_the_issues_that_are_there_only_if_it_always_looks(
+    issue: Issue, tracker: TrackerServer
+) -> None:
+    config = f"{QUICK}\n{tracker.toml('work', **PACE)}"
+    (issue.folder / "config.toml").write_text(config)
+    issue.run("ingest", input=ndjson(a_spec(1), a_spec(2)))
+    sync(issue)
+    exported = issue.run("export", "--format", "taskspec").stdout
+    for made in tracker.issues:
+        made.made_at -= timedelta(days=90)
+        made.seen_from -= timedelta(days=90)
+    (issue.folder / "careful").mkdir()
+    careful = Issue(issue.folder / "careful")
+    (careful.folder / "config.toml").write_text(f'{config}lookup = "always"\nlookup_back = "3650d"\n')
+    careful.run("ingest", input=exported)
+    assert sync(careful).stdout.splitlines()[-1] == "2 adopted"
+    assert len(tracker.issues) == 2
+    (issue.folder / "careless").mkdir()
+    careless = Issue(issue.folder / "careless")
+    (careless.folder / "config.toml").write_text(config)
+    careless.run("ingest", input=exported)
+    assert sync(careless).stdout.splitlines()[-1] == "2 created"
