@@ -61,11 +61,12 @@ class Restored(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """A ledger that nobody else has open; what its place in the world was."""
+    """A ledger that nobody else has open, and what there is to know of it; nothing, where it is not ``sound``."""
 
     connection: sqlite3.Connection
-    heritage: Heritage
-    copied_at: str | None
+    sound: bool
+    heritage: Heritage = Heritage([], is_marked=False)
+    copied_at: str | None = None
 
 
 def backup(ledger: Ledger, target: Path) -> int:
@@ -122,7 +123,7 @@ def restore(ledger: Ledger, copy: Path, *, settled: bool = False) -> Restored:
             with _source(copy, path, held, ledger.busy_timeout) as source:
                 made = _copied(source, draft.path)
             with closing(made), _hearing(made):
-                heritage = held.heritage if held else Heritage([], is_marked=False)
+                heritage = held.heritage if held else None
                 told = restored.make_a_ledger(made, moment, ledger.run, heritage, settled=settled)
             sync(draft.descriptor)
             kept_aside = _swap(path, draft.path, held, moment)
@@ -238,7 +239,7 @@ def _take_after(path: Path, draft: Draft) -> None:
 
 @contextmanager
 def _held(path: Path) -> Iterator[_Held | None]:
-    """Until the block ends nobody else has the ledger open. ``None``: there is none that SQLite could read.
+    """Until the block ends nobody else has the ledger open. ``None``: there is none.
 
     Raises:
         LedgerBusy: another process has it open.
@@ -246,7 +247,7 @@ def _held(path: Path) -> Iterator[_Held | None]:
     held = _taken(path) if path.exists() else None
     try:
         # Somebody may have another file open which had this name before: its log has this name still.
-        with _locked(path, "-shm", _SHM_LOCKS), nullcontext() if held else _locked(path, "", _LOCKS):
+        with _locked(path, "-shm", _SHM_LOCKS), nullcontext() if held and held.sound else _locked(path, "", _LOCKS):
             if not path.exists() and workers.living(path):
                 raise _busy(path)
             yield held
@@ -255,29 +256,28 @@ def _held(path: Path) -> Iterator[_Held | None]:
             held.connection.close()
 
 
-def _taken(path: Path) -> _Held | None:
+def _taken(path: Path) -> _Held:
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")  # fails while anybody else has read or written and not closed it
         connection.execute("ROLLBACK")
-        if known_version(path, connection):
-            heritage = Heritage(claims.every_id(connection), is_marked=claims.is_marked(connection))
-            return _Held(connection, heritage, facts.read(connection, facts.COPIED_AT))
+        if not known_version(path, connection):
+            return _Held(connection, sound=False)  # a first start that was cut off
+        heritage = Heritage(claims.every_id(connection), is_marked=claims.is_marked(connection))
+        return _Held(connection, True, heritage, facts.read(connection, facts.COPIED_AT))
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            # It is damaged: that is what the copy is for. It is kept as it is: to close it now might cost its log.
+            return _Held(connection, sound=False)
         connection.close()
         if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise _busy(path) from None
-        if not error.sqlite_errorname.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise
-        # It is damaged: that is what the copy is for. It is kept as it is.
-        return None
+        raise
     except BaseException:
         connection.close()
         raise
-    connection.close()  # a first start that was cut off
-    return None
 
 
 @contextmanager
@@ -317,7 +317,7 @@ def _swap(path: Path, draft: Path, held: _Held | None, moment: datetime) -> Path
         # Two names first, then the new file under the old name: there is a ledger at every moment.
         linked = path.exists() and _link(path, aside)
         sync_folder(path.parent)
-        closed = held is not None and _closed_for_good(held.connection, to_text(moment))
+        closed = held is not None and held.sound and _closed_for_good(held.connection, to_text(moment))
         if path.exists() and not linked:
             path.rename(aside)
         kept_log = None if closed else _put_aside_the_log(path, aside)
@@ -368,6 +368,6 @@ def _undo(path: Path, aside: Path, held: _Held | None) -> None:
         aside.unlink(missing_ok=True)
     elif aside.exists():
         aside.rename(path)
-    if held and not held.copied_at:
+    if held and held.sound and not held.copied_at:
         restored.lift_the_guard(held.connection)
         restored.set_journal_mode(held.connection, "wal")

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from issue_core.errors import LedgerError
-from issue_core.ledger import Transaction, claims, facts, history, schema
+from issue_core.ledger import Transaction, claims, facts, history, outbox, schema
 from issue_core.task import to_text
 
 DOUBTFUL = timedelta(days=30)
@@ -89,22 +89,22 @@ def set_journal_mode(connection: sqlite3.Connection, mode: Literal["delete", "of
 
 
 def make_a_ledger(
-    connection: sqlite3.Connection, moment: datetime, run: str, heritage: Heritage, *, settled: bool
+    connection: sqlite3.Connection, moment: datetime, run: str, heritage: Heritage | None, *, settled: bool
 ) -> tuple[int, int, str]:
     """Make a ledger of a copy, with an ID of its own and doubts: how many tasks, how many in doubt, since when.
 
     ``settled``: no input is run again of which the copy does not know.
     """
     now = to_text(moment)
-    since = _since(connection, now)
+    since = _since(connection, moment)
     lift_the_guard(connection)
     if connection.execute("PRAGMA user_version").fetchone()[0] != schema.SCHEMA_VERSION:
         schema.migrate(connection)
     connection.execute("BEGIN IMMEDIATE")
     tx = Transaction(connection, moment, now, run, set())
     connection.execute("DELETE FROM leases")
-    claims.take_a_new_id(connection, heritage.ids)
-    if heritage.is_marked:
+    claims.take_a_new_id(connection, heritage.ids if heritage else [])
+    if heritage and heritage.is_marked:
         claims.mark(tx)
     _note_the_doubt(tx, since, settled=settled)
     _doubt(tx, since)
@@ -114,13 +114,16 @@ def make_a_ledger(
     return tasks, in_doubt, since
 
 
-def _since(connection: sqlite3.Connection, now: str) -> str:
+def _since(connection: sqlite3.Connection, moment: datetime) -> str:
     """From when on the ledger may have done what the copy does not know."""
+    now = to_text(moment)
     told = facts.read(connection, facts.COPIED_AT)
     if told and told <= now:
         return told
     # What was copied by other means does not say when: it was after its last change.
-    return connection.execute(_LAST_CHANGE, {"now": now}).fetchone()[0] or now
+    changed: str = connection.execute(_LAST_CHANGE, {"now": now}).fetchone()[0] or now
+    # A time to come means that the clock was wrong then, or is now, and nobody knows by how much.
+    return min(changed, to_text(moment - outbox.WRONG_CLOCK)) if told else changed
 
 
 def _note_the_doubt(tx: Transaction, since: str, *, settled: bool) -> None:

@@ -96,6 +96,8 @@ def _run(routes: Plan, ledger: Ledger, summary: Summary, tell: Tell, stop: threa
     # A backend that cannot be opened is the user's mistake: say so before anything is begun.
     opened = [routes.backend(name) for name in names]
     results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+    with ledger.write():
+        pass  # what takes no writes, such as a copy, says so before anything is laid beside it
     with enlisted(ledger.path) as worker:
         budget = Budget(routes.choice.limit)
         desks = [

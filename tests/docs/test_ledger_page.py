@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from issue_core import Ledger, ingest
-from issue_core.ledger import schema
+from issue_core.ledger import facts, schema
 from tests.docs.pages import ROOT, rows_under
 
 PAGE = ROOT / "docs" / "ledger.md"
@@ -46,6 +46,14 @@ def test_the_page_says_by_which_numbers_a_ledger_is_known() -> None:
 
     assert f"`{schema.APPLICATION_ID}`" in text
     assert f"`user_version` is `{schema.SCHEMA_VERSION}`" in text
+
+
+def test_the_page_has_every_fact_that_a_ledger_may_know_of_itself() -> None:
+    named = {value for name, value in vars(facts).items() if name.isupper() and re.fullmatch("[a-z_]+", str(value))}
+    text = PAGE.read_text(encoding="utf-8").split("### `meta`")[1].split("### ")[0]
+
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) - {"key", "value"}
+    assert documented == named | {"proved_at"}
 
 
 def test_the_page_has_every_kind_of_history_entry_that_is_written() -> None:
