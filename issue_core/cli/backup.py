@@ -51,6 +51,8 @@ def backup(
 
     if (file is None) == (to_dir is None):
         raise UsageError("name the file of the copy, or a folder with --to-dir")
+    if file is not None and file.is_dir():
+        raise UsageError(f"{file} is a folder", hint="Name a file in it, or give the folder with --to-dir.")
     if keep is not None and to_dir is None:
         raise UsageError("--keep has no meaning without --to-dir")
     with context.open_ledger(context.settings(config, ledger)) as store:
