@@ -13,11 +13,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from nats.js.errors import NoStreamResponseError
+
+from issue_core.config import NatsSettings
+from issue_core.errors import NatsError
+from issue_core.transports.nats import names
+from issue_core.transports.nats.connection import Link, connected
+from issue_core.transports.nats.jetstream import ask
+from issue_core.transports.nats.streams import set_up
+from issue_core.transports.nats.wanted import MAX_DELIVER, SECOND, Setting, all_wanted
 
 NATS_SERVER = str(Path(sys.executable).with_name("nats-server"))
 TIMEOUT = 60.0  # seconds that a start or a stop may take on a busy machine
@@ -131,17 +142,21 @@ def nats_server(folder: Path, *, more: str = "", scheme: str = "nats") -> Iterat
 
 
 @contextmanager
-def nats_cluster(folder: Path, *, more: str = "") -> Iterator[list[NatsServer]]:
-    """Three servers that are one cluster, each with a store of its own below ``folder``."""
+def nats_cluster(folder: Path, *, more: str = "", advertise: bool = True) -> Iterator[list[NatsServer]]:
+    """Three servers that are one cluster, each with a store of its own below ``folder``.
+
+    ``advertise``: each tells its clients where the others are; without it, they know those alone that they were given.
+    """
     routes = [free_port() for _ in range(3)]
     addresses = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+    others = f"routes: [{addresses}], no_advertise: {'false' if advertise else 'true'}"
     with ExitStack() as stack:
         servers = [
             NatsServer(
                 folder,
                 name,
                 more,
-                cluster=f"cluster {{ name: three, listen: 127.0.0.1:{port}, routes: [{addresses}] }}\n",
+                cluster=f"cluster {{ name: three, listen: 127.0.0.1:{port}, {others} }}\n",
             )
             for name, port in zip(("one", "two", "three"), routes, strict=True)
         ]
@@ -164,6 +179,88 @@ def free_port() -> int:
 def urls(servers: Sequence[NatsServer]) -> str:
     """The addresses of several servers, as NATS_URL has them."""
     return ",".join(server.url for server in servers)
+
+
+def make_streams(
+    url: str, *, ack_wait: float, max_deliver: int = MAX_DELIVER, replicas: int = 1, claims: bool = False
+) -> None:
+    """Make the streams and the consumer, and with ``claims`` the bucket; ``ack_wait`` in seconds, for short tests."""
+    changes = {"ack_wait": int(ack_wait * SECOND), "max_deliver": max_deliver}
+
+    def changed(setting: Setting) -> Setting:
+        return replace(setting, value=changes.get(setting.name, setting.value))
+
+    async def made() -> None:
+        settings = NatsSettings(url=url)
+        async with connected(settings) as link:
+            for wanted in all_wanted(settings, replicas=replicas, claims=claims):
+                await set_up(link, replace(wanted, settings=tuple(map(changed, wanted.settings))), apply=False)
+
+    run(made())
+
+
+def publish(url: str, specs: Iterable[Any], *, at_once: int = 500) -> None:
+    """Publish TaskSpecs, each under its own subject and without a message ID: the stream has each as often as told."""
+
+    async def published() -> None:
+        async with connected(NatsSettings(url=url)) as link:
+            left = iter(specs)
+            while some := list(islice(left, at_once)):
+                await asyncio.gather(*(_publish(link, spec) for spec in some))
+
+    run(published(), timeout=5 * TIMEOUT)
+
+
+async def _publish(link: Link, spec: Any) -> None:
+    subject = names.create_subject(spec["target_repo"])
+    while True:
+        try:
+            await link.client.jetstream().publish(subject, json.dumps(spec).encode(), timeout=TIMEOUT)
+        except NoStreamResponseError:
+            await asyncio.sleep(0.1)  # a cluster that looks for a leader
+        else:
+            return
+
+
+class Standing(NamedTuple):
+    """How the consumer stands: what was not delivered yet, what has no answer, and what is among the dead letters."""
+
+    pending: int
+    in_flight: int
+    dead: int
+
+
+NOTHING_LEFT = Standing(0, 0, 0)
+
+
+def standing(url: str) -> Standing:
+    """How the consumer stands now."""
+    consumer, dead = (
+        patiently(url, "CONSUMER.INFO.ACT_TASKS.issue-core-ingest"),
+        patiently(url, "STREAM.INFO.ACT_TASKS_DLQ"),
+    )
+    return Standing(consumer["num_pending"], consumer["num_ack_pending"], dead["state"]["messages"])
+
+
+def deliveries(url: str) -> int:
+    """How many messages the consumer was given so far, each as often as it was."""
+    return int(patiently(url, "CONSUMER.INFO.ACT_TASKS.issue-core-ingest")["delivered"]["consumer_seq"])
+
+
+def patiently(url: str, verb: str) -> dict[str, Any]:
+    """The answer of the JetStream API; what lost its leader with a killed server gives none for some seconds."""
+
+    async def asked() -> dict[str, Any]:
+        async with connected(NatsSettings(url=url)) as link:
+            while True:
+                try:
+                    return await ask(link, verb)
+                except NatsError as error:
+                    if error.api_code is not None:
+                        raise
+                    await asyncio.sleep(0.1)
+
+    return run(asked())
 
 
 def user_and_password(user: str, password: str) -> str:
@@ -240,14 +337,14 @@ def _openssl(*words: str | Path) -> None:
     subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=TIMEOUT)
 
 
-def until(condition: Any, what: str = "it did not come to that") -> None:
-    """Wait for a condition, but not for ever."""
+def until(condition: Any, what: str | Callable[[], object] = "it did not come to that") -> None:
+    """Wait for a condition, but not for ever; ``what`` says what is wrong then, or is asked for it."""
     never = threading.Event()
     for _ in range(int(TIMEOUT * 50)):
         if condition():
             return
         never.wait(0.02)
-    raise AssertionError(what)
+    raise AssertionError(what() if callable(what) else what)
 
 
 def run(coroutine: Coroutine[Any, Any, _T], *, timeout: float = TIMEOUT) -> _T:
