@@ -19,6 +19,9 @@ OTHERS_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 """Seconds after which a pass is made in any case: a task may have come in meanwhile."""
 
+HELD_PAUSE = 5.0
+"""Seconds between two passes while tasks are held: their bucket may be back."""
+
 SHORTEST_PAUSE = 0.05
 """Seconds; what is due in less is waited for so long, since the clocks of two machines never agree."""
 
@@ -96,6 +99,8 @@ def whenever_due(
 
 def _pause(ledger: Ledger, summary: Summary) -> float:
     pause = OTHERS_PAUSE if summary.others_at_work else LONGEST_PAUSE
+    if summary.held:
+        pause = min(pause, HELD_PAUSE)
     if summary.next_at is not None:
         pause = min(pause, (summary.next_at - ledger.clock.now()).total_seconds())
     return max(SHORTEST_PAUSE, pause)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from issue_core.ledger.claims import Claimable, Identity
     from issue_core.transports.nats.connection import Link
 
-AT_A_TIME = 256
-"""How many claims are under way at the same time."""
+AT_A_TIME = 128
+"""How many claims are under way at the same time, and settled in one commit."""
 
 TRIES = 5
 """How often one claim is asked for when what stands there changes under our hands."""
@@ -61,21 +61,18 @@ class Bucket:
         await self.link.unless_denied(entry)
 
     async def claim(self, tasks: Sequence[Claimable]) -> list[Claim]:
-        """Whose each of ``tasks`` is, in their order: ours, unless it was claimed before.
+        """Whose each of ``tasks`` is, in their order: ours, unless it was claimed before. All are asked for at once.
 
         Raises:
             NatsError: the bucket cannot be written or read now, or it is not there. Some may be claimed by then.
         """
-        found: list[Claim] = []
-        for start in range(0, len(tasks), AT_A_TIME):
-            under_way = [asyncio.ensure_future(self._claim(each)) for each in tasks[start : start + AT_A_TIME]]
-            try:
-                found += await asyncio.gather(*under_way)
-            finally:
-                for each in under_way:
-                    each.cancel()
-                await asyncio.gather(*under_way, return_exceptions=True)
-        return found
+        under_way = [asyncio.ensure_future(self._claim(each)) for each in tasks]
+        try:
+            return await asyncio.gather(*under_way)
+        finally:
+            for each in under_way:
+                each.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _claim(self, task: Claimable) -> Claim:
         ours = Claim(self.us.own, task.digest.hex())

@@ -11,7 +11,7 @@ from issue_core.errors import ConfigError
 from issue_core.ledger import claims, queries, rejects
 from issue_core.task import Document, FieldProblem
 from issue_core.taskspec import as_document
-from issue_core.transports.nats.claims import Bucket, Claim
+from issue_core.transports.nats.claims import AT_A_TIME, Bucket, Claim
 from issue_core.transports.nats.jetstream import find
 from issue_core.transports.nats.streams import inspect
 from issue_core.transports.nats.waiting import unless
@@ -62,16 +62,21 @@ async def settle(
 ) -> dict[int, TaskState] | None:
     """Claim ``tasks``, and commit what comes of it: the new state of each that has one, by its seq.
 
-    None if ``stop`` was set and the claims were not there soon after.
+    Some at a time, so that a connection that is cut again and again gets on as well. None if ``stop`` was set and the
+    claims were not there soon after.
 
     Raises:
         NatsError: the bucket cannot be written or read now; what is held stays so.
         LedgerError: the ledger cannot be written; asking again gives the same claims.
     """
-    claimed = await unless(stop, bucket.claim(tasks), grace=GRACE)
-    if claimed is None:
-        return None
-    return await asyncio.to_thread(_write, ledger, bucket.us, list(zip(tasks, claimed, strict=True)))
+    states: dict[int, TaskState] = {}
+    for start in range(0, len(tasks), AT_A_TIME):
+        some = tasks[start : start + AT_A_TIME]
+        claimed = await unless(stop, bucket.claim(some), grace=GRACE)
+        if claimed is None:
+            return None
+        states |= await asyncio.to_thread(_write, ledger, bucket.us, list(zip(some, claimed, strict=True)))
+    return states
 
 
 async def settle_held(bucket: Bucket, ledger: Ledger, stop: asyncio.Event) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from issue_core.config import NatsSettings
     from issue_core.ledger import Ledger
 
-AGAIN = 30.0
+AGAIN = 5.0
 """Seconds after which a bucket that could not be asked is asked again, by a process that makes many passes."""
 
 
