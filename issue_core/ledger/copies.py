@@ -200,9 +200,7 @@ def _writing(target: Path, so: str) -> Iterator[None]:
         if isinstance(error, sqlite3.Error) and not error.sqlite_errorname.startswith(_NOT_WRITTEN):
             raise
         what = error.strerror if isinstance(error, OSError) else error
-        file = getattr(error, "filename", None)
-        where = f" ({file})" if file and Path(file) not in (target, target.parent) else ""
-        raise LedgerError(f"{target}: {what or error}{where}; {so}", hint="Check the folder and its disk.") from error
+        raise LedgerError(f"{target}: {what or error}; {so}", hint="Check the folder and its disk.") from error
 
 
 # --- a copy takes a ledger's place -----------------------------------------------------------------------------------

@@ -623,6 +623,21 @@ def test_an_older_schema_is_brought_up_to_todays(ledger: Ledger, tmp_path: Path)
     take(ledger, 1)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_root_restores_stays_the_owners(ledger: Ledger, copy: Path, lost: bool) -> None:
+    take(ledger, 1)
+    backup(ledger, copy)
+    lose(ledger) if lost else ledger.close()
+    for path in (ledger.path.parent, *ledger.path.parent.iterdir()):
+        os.chown(path, 12_345, 12_346)
+    restore(ledger, copy)
+    owners = {path.name.partition(".before")[0]: path.stat() for path in ledger.path.parent.iterdir()}
+    assert {(owner.st_uid, owner.st_gid) for owner in owners.values()} == {(12_345, 12_346)}
+    assert {"ledger.db", "ledger.db.lock"} <= owners.keys()
+    assert copy.stat().st_uid == 0
+
+
 # --- what is not restored, and changes nothing -----------------------------------------------------------------------
 
 
@@ -731,6 +746,8 @@ def test_a_file_that_another_process_still_has_open_is_noticed_when_it_is_gone_o
         if damaged:
             with ledger.path.open("r+b") as file:
                 file.write(b"\xa5" * 4096)
+            for ending in ("-shm", "-wal"):
+                ledger.path.with_name(f"ledger.db{ending}").unlink()
         else:
             ledger.path.unlink()
         with pytest.raises(LedgerBusy, match="another process has it open"):
