@@ -72,7 +72,7 @@ def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         except sqlite3.OperationalError as error:
             # WAL wants its two files beside the ledger. Where they cannot be made (the folder is read-only, the disk
             # is full), nobody is writing either.
-            if not _name(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR_SHM")):
+            if not name_of(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR_SHM")):
                 raise
             _refuse_to_overlook_a_wal(path)
             return _checked(path, uri + "&immutable=1", busy_timeout)
@@ -272,12 +272,13 @@ def _refuse_to_overlook_a_wal(path: Path) -> None:
         )
 
 
-def _name(error: sqlite3.Error) -> str:
+def name_of(error: Exception) -> str:
+    """SQLite's own name for what went wrong, with its extended code; empty where Python's module itself raised it."""
     return getattr(error, "sqlite_errorname", "")
 
 
 def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
-    name = _name(error)
+    name = name_of(error)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return LedgerBusy(
             f"ledger {path}: another process kept the write lock for too long; nothing was stored",
@@ -314,7 +315,7 @@ def disk_is_full(path: Path, error: sqlite3.Error | OSError) -> bool:
     """Whether ``error``, met where ``path`` was written, comes of a full disk or quota."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    name = _name(error)
+    name = name_of(error)
     return name == "SQLITE_FULL" or (name.startswith("SQLITE_IOERR") and _has_no_room(path))
 
 

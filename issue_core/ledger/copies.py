@@ -25,6 +25,7 @@ from issue_core.ledger.connection import (
     file_lock,
     known_version,
     lock_of,
+    name_of,
     opening,
     refuse_what_cannot_be_written,
     translated,
@@ -181,7 +182,7 @@ def _hearing(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorname == "SQLITE_INTERRUPT":
+        if name_of(error) == "SQLITE_INTERRUPT":
             raise KeyboardInterrupt from None
         raise
     finally:
@@ -197,12 +198,10 @@ def _writing(target: Path, so: str) -> Iterator[None]:
         full = f"{target}: the disk or the quota is full; {so}"
         if disk_is_full(target, error):
             raise LedgerFull(full, hint="Make room, and run it again.") from error
-        if isinstance(error, sqlite3.Error) and not error.sqlite_errorname.startswith(_NOT_WRITTEN):
+        if isinstance(error, sqlite3.Error) and not name_of(error).startswith(_NOT_WRITTEN):
             raise
         what = error.strerror if isinstance(error, OSError) else error
-        file = getattr(error, "filename", None)
-        where = f" ({file})" if file and Path(file) not in (target, target.parent) else ""
-        raise LedgerError(f"{target}: {what or error}{where}; {so}", hint="Check the folder and its disk.") from error
+        raise LedgerError(f"{target}: {what or error}; {so}", hint="Check the folder and its disk.") from error
 
 
 # --- a copy takes a ledger's place -----------------------------------------------------------------------------------
@@ -268,11 +267,11 @@ def _taken(path: Path) -> _Held:
         heritage = Heritage(claims.every_id(connection), is_marked=claims.is_marked(connection))
         return _Held(connection, True, heritage, facts.read(connection, facts.COPIED_AT))
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorname.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        if name_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             # It is damaged: that is what the copy is for. It is kept as it is: to close it now might cost its log.
             return _Held(connection, sound=False)
         connection.close()
-        if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        if name_of(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise _busy(path) from None
         raise
     except BaseException:
@@ -348,7 +347,7 @@ def _closed_for_good(ledger: sqlite3.Connection, now: str) -> bool:
         # Its log moves into it: by its name it would be the new ledger's.
         restored.set_journal_mode(ledger, "delete")
     except sqlite3.DatabaseError as error:
-        if not error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
+        if not name_of(error).startswith("SQLITE_CORRUPT"):
             raise
         return False
     return True
