@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -441,3 +442,22 @@ def test_settling_ends_when_it_is_told_to(issue: Issue, server: NatsServer) -> N
     stop.set()
     with issue.ledger as ledger:
         assert Release(NatsSettings(url=server.url), stop)(ledger) == ""
+
+
+def test_a_connection_that_is_cut_again_and_again_gets_on(
+    issue: Issue, server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(server, claims=True)
+    held(issue, *range(400))
+    claim, calls = Bucket.claim, iter(range(100))
+
+    async def claim_at_times(self: Bucket, wanted: Any) -> list[Claim]:
+        if next(calls) % 2:
+            raise NatsError("cut")
+        return await claim(self, wanted)
+
+    monkeypatch.setattr(Bucket, "claim", claim_at_times)
+    for _ in range(4):
+        with suppress(NatsError):
+            settle(server, issue)
+    assert set(states(issue)) == {"pending"}
