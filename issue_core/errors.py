@@ -95,6 +95,12 @@ class LedgerUnreachable(LedgerError):
     code = "ledger_unreachable"
 
 
+class LedgerMoved(LedgerUnreachable):
+    """The ledger's file was moved or deleted while it was in use."""
+
+    code = "ledger_moved"
+
+
 class LedgerTooNew(LedgerError):
     """A later release of issue-core wrote this ledger."""
 

@@ -34,9 +34,12 @@ HEADER = ("seq", "state", "died_at", "reason", "deliveries", "repo", "event_id",
 _PAGE = 1000  # rows of one table on a terminal
 _NUMBERS = 10  # numbers that are named in one line
 
-SeqArgument = Annotated[int, typer.Argument(metavar="SEQ", min=1, help="The dead letter's number, as the list has it.")]
+SeqArgument = Annotated[
+    int, typer.Argument(metavar="SEQ", min=1, max=2**63 - 1, help="The dead letter's number, as the list has it.")
+]
 SeqsArgument = Annotated[
-    list[int] | None, typer.Argument(metavar="[SEQ]...", min=1, help="The dead letters' numbers, as the list has them.")
+    list[int] | None,
+    typer.Argument(metavar="[SEQ]...", min=1, max=2**63 - 1, help="The dead letters' numbers, as the list has them."),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from issue_core.transports.nats.status import Status
     from issue_core.transports.nats.streams import Drift, State
     from issue_core.transports.nats.wanted import Wanted
+
+_NAME = re.compile(r"[^\s.*>/\\]+")
+_FILTER = re.compile(r"[^\s.]+(\.[^\s.]+)*")
 
 app = new_app(
     cls=Group,
@@ -53,7 +57,7 @@ def settings_with(
     """The settings with what the options say in place of the file's and the environment's.
 
     Raises:
-        UsageError: the NATS client is not installed.
+        UsageError: the NATS client is not installed, or something can be no name.
     """
     from issue_core.transports.nats import require
 
@@ -62,7 +66,20 @@ def settings_with(
         settings = settings._replace(url=url, login=None)
     given = {"context": context, "stream": stream, "durable": durable, "filter": subjects}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value}
-    return settings._replace(**changes)
+    settings = settings._replace(**changes)
+    _require_names(settings)
+    return settings
+
+
+def _require_names(settings: NatsSettings) -> None:
+    from issue_core.errors import UsageError
+
+    for what in ("stream", "durable", "bucket"):
+        # They are tokens of subjects of the JetStream API.
+        if not _NAME.fullmatch(name := getattr(settings, what)):
+            raise UsageError(f"{name!r} can be no name of a {what}", hint="Letters, digits, _ and - are safe.")
+    if not _FILTER.fullmatch(settings.filter):
+        raise UsageError(f"{settings.filter!r} is no subject", hint="Give one such as act.tasks.create.>")
 
 
 @app.command(

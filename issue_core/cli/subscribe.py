@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from issue_core.config import NatsSettings, Settings
     from issue_core.ledger import Ledger
     from issue_core.task import Receipt
-    from issue_core.transports.nats.connection import Link
 
 _WARNINGS = 20  # different ones that are shown at a time
 _EVERY = 60.0  # seconds between two lines that say how far it is
@@ -92,7 +91,7 @@ def subscribe(
         command.open_ledger(settings, long_lived=True) as store,
         stopped_by(SIGTERM, SIGINT) as stop,
         _sync_beside(store, settings, said, wanted=sync),
-        _observed(store, nats, said, (metrics_host, metrics_port), batch) as met,
+        _observed(store, nats, said, (metrics_host, metrics_port), batch) as hear,
     ):
         import asyncio
 
@@ -101,7 +100,7 @@ def subscribe(
         choices = subscriber.Choices(batch, strict, settings.ingest.max_document, until_empty)
         output.message(f"taking tasks from {nats.stream} into {settings.ledger}")
         try:
-            taking = subscriber.subscribe(nats, store, choices, stop.event, heard=said.heard, say=said.say, met=met)
+            taking = subscriber.subscribe(nats, store, choices, stop.event, heard=said.heard, say=said.say, **hear)
             end = asyncio.run(taking)
         finally:
             said.summary()
@@ -148,11 +147,11 @@ def _sync_beside(store: Ledger, settings: Settings, said: _Said, *, wanted: bool
 @contextmanager
 def _observed(
     store: Ledger, nats: NatsSettings, said: _Said, address: tuple[str, int | None], batch: int
-) -> Iterator[Callable[[Link], None]]:
-    """Serve the metrics until the block ends, if there is a port for them; gives what wants the connection for it."""
+) -> Iterator[dict[str, Any]]:
+    """Serve the metrics until the block ends, if there is a port for them; gives what hears of the run for them."""
     host, port = address
     if port is None:
-        yield lambda _: None
+        yield {}
         return
     from issue_core.transports.nats.observing import Observer, observable
 
@@ -160,7 +159,7 @@ def _observed(
     said.took = observer.took
     with observable(observer, store, (host, port), batch=batch, say=said.say) as url:
         said.say(f"metrics at {url}")
-        yield observer.meet
+        yield {"met": observer.meet, "able": observer.able}
 
 
 def _nothing() -> None:

@@ -36,11 +36,16 @@ _BLOCKS_OF = "SELECT block FROM facets WHERE facet = :facet AND value = :value"
 _BLOCKS_SINCE = "SELECT block FROM blocks WHERE last_at >= :value"
 _BLOCKS_UNTIL = "SELECT block FROM blocks WHERE first_at < :value"
 
+# SQLite would walk the whole table to find the few that are in doubt.
+_BLOCKS_IN_DOUBT = """
+    SELECT DISTINCT seq / :size FROM tasks INDEXED BY tasks_in_doubt WHERE in_doubt_since IS NOT NULL
+"""
+
 _FORGET = "DELETE FROM facets WHERE facet = 'state' AND value = :state AND block = :block"
 
 _STILL_THERE = "SELECT 1 FROM tasks WHERE seq BETWEEN :low AND :high AND state = :state LIMIT 1"
 
-FACETS = ("state", "repo", "priority", "source", "label")
+FACETS = ("state", "repo", "priority", "source", "source_type", "label")
 
 
 def add(tx: Transaction, first_seq: int, state: TaskState, specs: Sequence[Spec]) -> None:
@@ -88,6 +93,7 @@ def _values(block: int, specs: Iterable[Spec]) -> Iterator[tuple[str, str, int]]
     yield from (("repo", repo, block) for repo in {spec.target_repo for spec in specs})
     yield from (("priority", priority, block) for priority in {spec.priority for spec in specs})
     yield from (("source", source, block) for source in {spec.source_id for spec in specs})
+    yield from (("source_type", kind, block) for kind in {spec.source_type for spec in specs})
     labels = {label for spec in specs for label in spec.labels}
     yield from (("label", label, block) for label in {label.casefold() for label in labels})
 
@@ -101,7 +107,7 @@ def ranges(
         if (query := _query_for(facet)) is None:
             continue
         key = value.casefold() if facet == "label" else value
-        blocks = {row[0] for row in connection.execute(query, {"facet": facet, "value": key})}
+        blocks = {row[0] for row in connection.execute(query, {"facet": facet, "value": key, "size": BLOCK})}
         found = blocks if found is None else found & blocks
     if found is None:
         yield 0, 2**62
@@ -113,4 +119,5 @@ def ranges(
 def _query_for(name: str) -> str | None:
     if name in FACETS:
         return _BLOCKS_OF
-    return {"created_since": _BLOCKS_SINCE, "created_until": _BLOCKS_UNTIL}.get(name)
+    times = {"created_since": _BLOCKS_SINCE, "created_until": _BLOCKS_UNTIL}
+    return {**times, "in_doubt": _BLOCKS_IN_DOUBT}.get(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from issue_core.errors import LedgerUnreachable
+from issue_core.errors import LedgerMoved
 
 if TYPE_CHECKING:
     from issue_core.ledger import Ledger
@@ -22,7 +22,7 @@ class ItsFile:
         """What is written to a file that was moved away or deleted would be gone with this process.
 
         Raises:
-            LedgerUnreachable: the ledger's file is no longer the one that was opened.
+            LedgerMoved: the ledger's file is no longer the one that was opened.
         """
         try:
             found = os.stat(self._path)  # noqa: PTH116 - once a commit: a path object's way is longer
@@ -35,8 +35,8 @@ class ItsFile:
         elif self._file != (found.st_dev, found.st_ino):
             raise self._moved()
 
-    def _moved(self) -> LedgerUnreachable:
-        return LedgerUnreachable(
+    def _moved(self) -> LedgerMoved:
+        return LedgerMoved(
             f"the ledger {self._path} was moved or deleted while it was in use; nothing was stored",
             hint="Lay it back, or start again.",
         )

@@ -125,6 +125,8 @@ def tomlish(value: object) -> str:
             return f'"{value}"'
         case list():
             return f"[{', '.join(map(tomlish, value))}]"
+        case bool():
+            return str(value).lower()
         case float() | int():
             return f"{value:.0f}"
         case _:

@@ -21,8 +21,8 @@ WAITING = 1_000_000
 EARLY, LATE = 20_000, 120_000
 """How many tasks are taken by the first look at the memory, and by the second."""
 
-GROWTH = 4.0
-"""MiB that may come in between: caches that fill by and by. The messages themselves, kept, would be some 50."""
+GROWTH = 8.0
+"""MiB that may come in between: caches that fill by and by. The messages themselves, kept, would be some 100."""
 
 UNANSWERED = 5_000
 """So many are published before one answer is waited for: the server takes twice as many ahead of its disk."""

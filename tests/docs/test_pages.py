@@ -50,8 +50,9 @@ def _leads_somewhere(page: Path, link: str) -> bool:
 
 @pytest.mark.parametrize("page", pages_with("console"), ids=name_of)
 def test_every_console_block_does_and_prints_what_it_shows(page: Path, tmp_path: Path) -> None:
-    if _uses(page, "sqlite3") and not shutil.which("sqlite3"):
-        pytest.skip("this machine has no sqlite3")
+    for program in ("sqlite3", "jq"):
+        if _uses(page, program) and not shutil.which(program):
+            pytest.skip(f"this machine has no {program}")
     lacks_curl = _uses(page, "curl") and not shutil.which("curl")
 
     _run_and_compare(page, tmp_path, curl.stand_in(tmp_path / "bin") if lacks_curl else None)

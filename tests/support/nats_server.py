@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -194,9 +195,10 @@ def make_streams(
         settings = NatsSettings(url=url)
         async with connected(settings) as link:
             for wanted in all_wanted(settings, replicas=replicas, claims=claims):
-                await set_up(link, replace(wanted, settings=tuple(map(changed, wanted.settings))), apply=False)
+                as_asked = replace(wanted, settings=tuple(map(changed, wanted.settings)))
+                await _until_answered(partial(set_up, link, as_asked, apply=False))
 
-    run(made())
+    run(made(), timeout=2 * TIMEOUT)
 
 
 def publish(url: str, specs: Iterable[Any], *, at_once: int = 500) -> None:
@@ -252,15 +254,20 @@ def patiently(url: str, verb: str) -> dict[str, Any]:
 
     async def asked() -> dict[str, Any]:
         async with connected(NatsSettings(url=url)) as link:
-            while True:
-                try:
-                    return await ask(link, verb)
-                except NatsError as error:
-                    if error.api_code is not None:
-                        raise
-                    await asyncio.sleep(0.1)
+            return await _until_answered(lambda: ask(link, verb))
 
     return run(asked())
+
+
+async def _until_answered(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """What ``work`` gives; again and again where there is no answer, as in a cluster that looks for a leader."""
+    while True:
+        try:
+            return await work()
+        except NatsError as error:
+            if error.api_code is not None:
+                raise
+            await asyncio.sleep(0.1)
 
 
 def user_and_password(user: str, password: str) -> str:

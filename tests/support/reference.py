@@ -36,6 +36,12 @@ Text that came from outside is shown with control characters, bidirectional over
 their JSON Schemas.
 
 An error is one line that begins with `issue:`, on standard error, often followed by one with a hint.
+
+**Logging.** Every command takes `-v`, which says each step on standard error, and `-vv`, which says everything, the
+requests and the tasks' descriptions too; never a secret. With `--log-format json` each line there is a JSON object with
+`at`, `level`, `run` and `event`, messages and errors too. `run` is this process, in the
+[history](../ledger.md#history) as well. Both may stand before the command or behind it. (`issue serve` has a
+`--log-format` of its own behind it, for its access log.)
 """
 
 

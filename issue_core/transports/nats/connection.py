@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nats import errors
-from nats.aio.client import Client
 
 from issue_core.errors import NatsError, NatsRefused, NatsUnreachable
+from issue_core.transports.nats.client import Client
 from issue_core.transports.nats.login import Login, login
 from issue_core.version import __version__
 
@@ -139,7 +139,7 @@ async def _once(asked: Login, say: Say) -> Link:
 
 async def _try(asked: Login, say: Say) -> Link | None:
     """A connection; None if it was cut before it stood, as it is when refused, at times before that is read."""
-    client = _Client()
+    client = Client()
     client.tls_must = asked.tls_must
     watch = _Watch(client, len(asked.servers), say)
     try:
@@ -199,19 +199,6 @@ def _jittered(seconds: float) -> float:
 
 class _NoServerLeft(Exception):
     """Each server was tried. No error of nats-py's kinds: those it would take for one more reason to try again."""
-
-
-class _Client(Client):
-    """nats-py's client, held to TLS: by itself it takes ``tls://`` for a wish and sends passwords in the clear."""
-
-    tls_must = False
-
-    def _connect_command(self) -> bytes:
-        # Called when TLS stands if it ever will, and right before the first byte that says who we are.
-        writer = getattr(self._transport, "_io_writer", None)
-        if self.tls_must and not (writer and writer.get_extra_info("ssl_object")):
-            raise errors.SecureConnWantedError
-        return super()._connect_command()
 
 
 class _Watch:

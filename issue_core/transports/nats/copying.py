@@ -89,8 +89,8 @@ async def keep_copying(
             trouble.met(error)
             wait = max(every, EVERY_REFUSED) if isinstance(error, NatsRefused) else every
         else:
-            trouble.ended()
             if passed:
+                trouble.ended()
                 after = passed.last
                 for text in _words(passed):
                     say(text)

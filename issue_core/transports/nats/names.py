@@ -27,6 +27,11 @@ ADVISORIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
 LEDGERS = "ledgers"
 """What stands before a ledger's ID in the key under which the bucket of claims knows it."""
 
+LONG = "act.dlq.long"
+"""The subject of a copy whose own would not fit into a line of the protocol, with what stands before and behind it."""
+
+_LONGEST = 1500
+
 MESSAGE_ID = "Nats-Msg-Id"
 EXPECTED_STREAM = "Nats-Expected-Stream"
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
@@ -72,7 +77,9 @@ def advisories(stream: str) -> str:
 
 
 def dead(subject: str) -> str:
-    """The subject of the copy of a dead letter: as it was, but among the dead ones."""
+    """The subject of the copy of a dead letter: as it was, but among the dead ones; a very long one is put short."""
+    if len(subject.encode()) > _LONGEST:
+        return LONG
     return _BEFORE_DEAD + subject.removeprefix(_BEFORE_LIVING)
 
 

@@ -19,6 +19,7 @@ from nats import errors
 
 from issue_core.errors import IssueCoreError, LedgerError, UsageError
 from issue_core.ledger import Ledger
+from issue_core.ledger.its_file import ItsFile
 from issue_core.transports.http.answers import Answer, HttpError, encoded
 from issue_core.transports.http.readers import Readers
 from issue_core.transports.http.routes import LOOPBACK
@@ -87,8 +88,8 @@ class Observer:
     """What is known of one subscriber. It is told by the subscriber's loop, and read by any thread."""
 
     settings: NatsSettings
+    holds_up: str = ""
     _link: Link | None = None
-    _reconnects: int = 0
     _taken_at: float | None = None
     _standing: _Standing | None = None
     _following: asyncio.Task[None] | None = None
@@ -97,6 +98,10 @@ class Observer:
         """The connection is there. To be called in its loop, which looks at the consumer from then on."""
         self._link = link
         self._following = asyncio.get_running_loop().create_task(self._follow(link))
+
+    def able(self, holds_up: str) -> None:
+        """What keeps the subscriber from taking more; empty where nothing does."""
+        self.holds_up = holds_up
 
     def took(self) -> None:
         """Messages were acknowledged just now."""
@@ -153,7 +158,9 @@ def observable(
         pass  # makes or migrates the ledger, or says now why it cannot be written
     probe = Ledger(ledger.path, clock=ledger.clock, busy_timeout=PROBE)
     hosts = {*LOOPBACK, address[0].lower()} if is_loopback(address[0]) else None
-    application = _Application(observer, Readers(ledger), probe, batch, hosts)
+    file = ItsFile(ledger)
+    file.require()
+    application = _Application(observer, Readers(ledger), probe, file, batch, hosts)
     server = _bound(address, application, say)
     threading.Thread(target=server.run, name="observing", daemon=True).start()
     try:
@@ -171,6 +178,7 @@ class _Application:
     observer: Observer
     readers: Readers
     probe: Ledger
+    file: ItsFile
     batch: int
     hosts: Collection[str] | None
     durations: Durations = field(default_factory=Durations)
@@ -214,6 +222,8 @@ class _Application:
         """Whether the connection stands and the ledger can be written now, and has room."""
         if not self.observer.is_connected:
             raise HttpError(503, "there is no connection to NATS")
+        if self.observer.holds_up:
+            raise HttpError(503, self.observer.holds_up)
         # One thread looks; what the others answer is what the last look found.
         if time.monotonic() >= self._ready[0] and self._probing.acquire(blocking=False):
             try:
@@ -226,6 +236,7 @@ class _Application:
 
     def _not_ready(self) -> str:
         try:
+            self.file.require()
             prove(self.probe, self.batch)
         except LedgerError as error:
             return f"the ledger cannot be written: {type(error).code}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 AT_A_TIME = 128
 """How many messages are asked for at the same time, and so are in memory at most."""
 
+_LONGEST_SUBJECT = 3900  # bytes; a line has 4096 (max_control_line), and the reply stands in it, too
 _HEADERS_TOO_LARGE = 10097  # of their own, they may have 64 KiB, whatever the stream allows
 
 _T = TypeVar("_T")
@@ -151,6 +152,8 @@ async def store(link: Link, subject: str, body: bytes, headers: Mapping[str, str
         raise NatsError(
             f"{size(body, headers)} bytes are more than {link.server} takes at a time.", api_code=MESSAGE_TOO_LARGE
         )
+    if len(subject.encode()) > _LONGEST_SUBJECT:  # the same: the line would be longer than its max_control_line
+        raise NatsError(f"the subject has {len(subject.encode()):,} bytes, more than fit.", api_code=MESSAGE_TOO_LARGE)
     request = link.client.request(subject, body, timeout=TIMEOUT, headers=dict(headers))
     try:
         answer: dict[str, Any] = json.loads((await link.unless_denied(request)).data)

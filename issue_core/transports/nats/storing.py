@@ -17,9 +17,11 @@ from issue_core.errors import (
     LedgerCorrupt,
     LedgerError,
     LedgerFull,
+    LedgerMoved,
     LedgerTooNew,
     LedgerUnreachable,
     NatsError,
+    NatsMissing,
     NatsRefused,
     NotALedger,
 )
@@ -57,7 +59,7 @@ SEVERAL = 4
 
 _T = TypeVar("_T")
 
-_NOT_BY_WAITING = (LedgerCorrupt, LedgerTooNew, NotALedger)
+_NOT_BY_WAITING = (LedgerCorrupt, LedgerMoved, LedgerTooNew, NotALedger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class Trouble:
 class Store:
     """The ledger and the bucket together, for one task at a time. ``batch`` messages must have room.
 
-    ``wait`` waits for some seconds, and gives whether to go on after that.
+    ``wait`` waits for some seconds, and gives whether to go on after that. ``able`` hears what keeps it from taking
+    more, each time that this is looked at; empty where nothing does.
     """
 
     link: Link
@@ -105,6 +108,7 @@ class Store:
     stop: asyncio.Event
     say: Say
     wait: Callable[[float], Coroutine[Any, Any, bool]]
+    able: Callable[[str], None]
     bucket: Bucket | None = None
     settle_every: float = SETTLE_EVERY
     _file: ItsFile = field(init=False)
@@ -134,7 +138,10 @@ class Store:
             await self._ledger_fails(error)
             return False
         self._ledger.ended()
-        return await self._tried(self._prove_bucket()) is not None
+        is_ready = await self._tried(self._prove_bucket()) is not None
+        if is_ready:
+            self.able("")
+        return is_ready
 
     async def take(self, messages: Sequence[Msg]) -> list[Receipt] | None:
         """The receipts, once all is on the disk, and it is settled whose the tasks are.
@@ -217,7 +224,12 @@ class Store:
             if self.bucket:
                 self.say(f"NATS: tasks are claimed in the bucket {self.bucket.name}, as ledger {self.bucket.us.own}")
         if self.bucket:
-            await unless(self.stop, self.bucket.prove())
+            try:
+                await unless(self.stop, self.bucket.prove())
+            except NatsMissing:
+                # Another one may come in its place, and must be looked at as this one was.
+                self.bucket, self._looked_at = None, 0.0
+                raise
         return True
 
     async def _settled(self, receipts: Sequence[Receipt]) -> list[Receipt] | None:
@@ -248,6 +260,7 @@ class Store:
         except NatsError as error:
             if self.link.closed.is_set():
                 raise self.link.why(otherwise="the connection is closed") from None
+            self.able(error.message)
             if self.link.client.is_connected:
                 self._claims.met(
                     f"NATS: {error.message} Nothing is taken until tasks can be claimed, and nothing is lost"
@@ -257,6 +270,7 @@ class Store:
         return done
 
     async def _ledger_fails(self, error: LedgerError) -> None:
+        self.able(error.message)
         self._ledger.met(f"{error.message}; nothing is taken from NATS until it can be written, and nothing is lost")
         with suppress(LedgerError):
             await asyncio.to_thread(self.ledger.close)  # what is wrong may be the connection

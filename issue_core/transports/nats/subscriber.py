@@ -80,10 +80,12 @@ async def subscribe(
     heard: Heard,
     say: Say,
     met: Callable[[Link], None] = lambda _: None,
+    able: Callable[[str], None] = lambda _: None,
 ) -> End:
     """Take tasks until ``stop`` is set. ``heard`` gets the receipts of what was acknowledged, ``say`` what happens.
 
-    ``met`` gets the connection once it stands, in the loop that keeps it.
+    ``met`` gets the connection once it stands, in the loop that keeps it; ``able`` what keeps it from taking more, or
+    nothing, each time that this is looked at.
 
     While a batch is written to the disk, the next one may come: two of them are in hand at most.
 
@@ -107,7 +109,7 @@ async def subscribe(
             return "stopped"
         try:
             puller = await stack.enter_async_context(Puller(link, settings.stream, settings.durable, stopping))
-            return await _Subscriber(link, settings, ledger, choices, puller, stopping, heard, say).run()
+            return await _Subscriber(link, settings, ledger, choices, puller, stopping, heard, say, able).run()
         except errors.ConnectionClosedError:
             raise link.why(otherwise="the connection is closed") from None
 
@@ -122,6 +124,7 @@ class _Subscriber:
     stop: asyncio.Event
     heard: Heard
     say: Say
+    able: Callable[[str], None]
     store: Store = field(init=False)
     in_hand: list[Msg] = field(default_factory=list)
     is_stuck: bool = False
@@ -130,12 +133,22 @@ class _Subscriber:
     _moved_at: float = field(default_factory=time.monotonic)
     _counters: tuple[int, ...] = ()
     _careful_until: float = 0.0
+    _reconnects: int = 0
+    _over: float = float("inf")
 
     def __post_init__(self) -> None:
         """It stores where the settings say."""
         rules = Rules(self.choices.strict, self.choices.max_document)
         self.store = Store(
-            self.link, self.settings, self.ledger, rules, self.choices.batch, self.stop, self.say, self._pause
+            self.link,
+            self.settings,
+            self.ledger,
+            rules,
+            self.choices.batch,
+            self.stop,
+            self.say,
+            self._pause,
+            self.able,
         )
         self._pulls = Trouble(self.say, "NATS: messages can be pulled again", SEVERAL)
 
@@ -163,6 +176,8 @@ class _Subscriber:
         wait = FIRST_WAIT
         while self._goes_on():
             if await self._is_ready():
+                if self.link.client.stats["reconnects"] != self._reconnects:
+                    await self._look_back()
                 if self.choices.until_empty and await self._is_empty():
                     return True
                 if await self._pull():
@@ -211,9 +226,10 @@ class _Subscriber:
     async def _look_back(self) -> None:
         """Take one message at a time at first, where some were delivered twice already and never answered.
 
-        One of them may be what ended us before. Whatever was taken together with it loses a delivery each time, too,
-        and would be given up with it. By the end of this time all of them have come again.
+        One of them may be what ended us before, or the connection. Whatever was taken together with it loses a delivery
+        each time, too, and would be given up with it. By the end of this time all of them have come again.
         """
+        self._reconnects = self.link.client.stats["reconnects"]
         info = await self._info()
         if info and info["num_redelivered"] and info["num_ack_pending"]:
             self._careful_until = time.monotonic() + 2 * info["config"]["ack_wait"] / SECOND
@@ -245,6 +261,8 @@ class _Subscriber:
         if is_full and self.link.client.is_connected and await self.store.is_ready():
             await self.puller.ask(self.choices.batch)  # it comes while these are written to the disk
         for group in groups:
+            if self._is_over():
+                return
             receipts = await self.store.take(group)
             if receipts is None:
                 return
@@ -261,6 +279,9 @@ class _Subscriber:
         with suppress(errors.Error, TimeoutError):
             for each in messages[:-1]:
                 await each.ack()
+            if not self.link.client.is_connected:
+                await messages[-1].ack()  # sent when it is back, and nobody can confirm it now
+                return
             await unless(self.stop, messages[-1].ack_sync(timeout=ACK_TIMEOUT), grace=GRACE)
         if self.link.watch.denied:
             raise self.link.why(otherwise="")
@@ -286,6 +307,12 @@ class _Subscriber:
             self._counters = counters
             self._moves()
         return not (pending or in_flight or held)
+
+    def _is_over(self) -> bool:
+        """Whether it was told to stop, and what is in hand has had its time."""
+        if self.stop.is_set():
+            self._over = min(self._over, time.monotonic() + GRACE)
+        return time.monotonic() > self._over
 
     def _moves(self) -> None:
         """Something has got on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from nats.js.api import ConsumerConfig, StreamConfig
 
 from issue_core.config import NatsSettings
-from issue_core.errors import IssueCoreError, LedgerFull, NatsError
+from issue_core.errors import IssueCoreError, LedgerFull, LedgerMoved, NatsError
 from issue_core.ingestion import ingest
 from issue_core.transports.nats import messages, storing, subscriber
 from issue_core.transports.nats.connection import Link, connected
@@ -450,7 +451,9 @@ def test_a_ledger_that_is_moved_away_takes_nothing_and_nothing_is_acknowledged(
         else:
             issue.path.unlink()
         put(server, a_spec(2))
-        until(lambda: any("was moved or deleted while it was in use" in text for text in running.said))
+        end = running.wait()
+    assert isinstance(end, LedgerMoved)
+    assert "was moved or deleted while it was in use" in end.message
     assert running.created == 1
     assert info(server)["num_pending"] + info(server)["num_ack_pending"] == 1
 
@@ -490,3 +493,63 @@ def test_what_is_missing_names_the_command_that_makes_just_that(issue: Issue, se
     ran = command(issue, server, "--durable", "web", "--filter", "act.tasks.create.web")
     assert ran.code == 1
     assert "`issue nats setup --durable 'web' --filter 'act.tasks.create.web'` makes it" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"PUB act.tasks.create.b\xfcro 2\r\n{}\r\n",
+        b"PUB act.tasks.create.a\x0bb 2\r\n{}\r\n",
+        b"HPUB act.tasks.create.x 1 3\r\nN{}\r\n",
+        b"HPUB act.tasks.create.x 4 6\r\n\r\n\r\n{}\r\n",
+    ],
+    ids=["no UTF-8", "a vertical tab", "a short header", "no header"],
+)
+def test_a_message_that_the_client_cannot_read_is_a_reject_and_stops_nothing(
+    issue: Issue, server: NatsServer, line: bytes
+) -> None:
+    make(server)
+    put(server, *map(a_spec, range(5)))
+    with socket.create_connection(("127.0.0.1", server.port)) as wire:
+        wire.sendall(b'CONNECT {"verbose":false,"headers":true}\r\n' + line + b"PING\r\n")
+        heard = b""
+        while b"PONG" not in heard:
+            heard += wire.recv(4096)
+    until(lambda: info(server)["num_pending"] == 6)
+    put(server, *map(a_spec, range(5, 10)))
+    ran = command(issue, server, "--until-empty")
+    assert (ran.code, ran.stdout) == (0, "11 taken: 10 created, 0 duplicate, 0 conflict, 1 invalid\n")
+
+
+def test_it_comes_back_though_something_else_answered_at_the_address_meanwhile(issue: Issue, tmp_path: Path) -> None:
+    with nats_server(tmp_path) as server, subscribing(issue, server) as running:
+        make(server)
+        put(server, a_spec(1))
+        until(lambda: running.created == 1)
+        server.kill()
+        with socket.create_server(("127.0.0.1", server.port), reuse_port=False) as other:
+            for said in (b"INFO []\r\n", b"INFO null\r\n", b"-ERR\r\n", b"x" * 70_000):
+                wire, _ = other.accept()
+                with wire:
+                    wire.sendall(said)
+        server.start()
+        put(server, a_spec(2))
+        until(lambda: running.created == 2)
+
+
+def test_redelivered_messages_in_hand_do_not_hold_up_the_end_while_the_server_is_away(
+    issue: Issue, tmp_path: Path
+) -> None:
+    with nats_server(tmp_path) as server:
+        make(server, ack_wait=1.0)
+        put(server, *map(a_spec, range(60)))
+        take_without_an_answer(server, 60)
+        until(lambda: not is_done(server) and info(server)["num_ack_pending"] == 60)
+        time.sleep(1.2)
+        with subscribing(issue, server) as running:
+            until(lambda: len(running.groups) >= 3)
+            server.kill()
+            running.stop.set()
+            began = time.monotonic()
+            running.wait()
+            assert time.monotonic() - began < 10
