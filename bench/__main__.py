@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import bulk_ingest, scale, serve, startup, sync_local, sync_tracker
+from bench import bulk_ingest, publish, scale, serve, startup, subscribe, sync_local, sync_tracker
 
 BENCHES = {
     "startup": startup.run,
@@ -14,6 +14,8 @@ BENCHES = {
     "sync_local": sync_local.run,
     "sync_tracker": sync_tracker.run,
     "serve": serve.run,
+    "subscribe": subscribe.run,
+    "publish": publish.run,
     "scale": scale.run,
 }
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def taskspecs(n: int, *, seed: int = 1) -> Iterator[bytes]:
-    """``n`` TaskSpecs, one line each, of some 420 bytes."""
+def taskspecs(n: int, *, seed: int = 1, size: int = 0) -> Iterator[bytes]:
+    """``n`` TaskSpecs, one line each, of some 420 bytes, or of ``size`` where that is more."""
     dice = random.Random(seed)
     for i in range(n):
+        description = f"The nightly backup did not finish.\n\nLog: https://logs.example.org/{i}\n"
         spec = {
             "title": f"Check the backup of host-{i:06d}",
-            "description": f"The nightly backup did not finish.\n\nLog: https://logs.example.org/{i}\n",
+            "description": description,
             "target_repo": f"acme/infra-{i % 20}",
             "priority": dice.choice(["high", "medium", "low"]),
             "labels": ["backup", "ops"],
@@ -25,11 +26,14 @@ def taskspecs(n: int, *, seed: int = 1) -> Iterator[bytes]:
             "triggering_event_id": str(uuid.UUID(int=dice.getrandbits(128), version=4)),
             "activity_definition_id": "def-42",
         }
-        yield json.dumps(spec).encode() + b"\n"
+        line = json.dumps(spec)
+        if len(line) < size:
+            line = json.dumps(spec | {"description": description + "." * (size - len(line))})
+        yield line.encode() + b"\n"
 
 
-def write(path: Path, n: int) -> Path:
-    """A file of ``n`` TaskSpecs."""
+def write(path: Path, n: int, *, size: int = 0) -> Path:
+    """A file of ``n`` TaskSpecs, of at least ``size`` bytes each."""
     with path.open("wb") as file:
-        file.writelines(taskspecs(n))
+        file.writelines(taskspecs(n, size=size))
     return path

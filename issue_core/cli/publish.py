@@ -64,6 +64,7 @@ def publish(
     settings = command.settings(config, ledger)
     nats = settings_with(settings.nats, url=nats_url, context=context, stream=stream)
     inputs = open_inputs(files or ["-"])
+    gc.set_threshold(20_000)  # ten objects a document, none of them in a cycle: not to be looked through so often
     gc.enable()  # it may read for days
     counts: Counter[str] = Counter()
     warnings: Counter[str] = Counter()

@@ -147,6 +147,11 @@ class Puller:
                 await self._subscription.unsubscribe()
                 await self.link.client.flush(2)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether messages were asked for that have not been pulled yet."""
+        return self._is_open
+
     async def pull(self, most: int) -> Pulled:
         """At most ``most`` messages: as soon as there are any, those that are there; else none after some seconds.
 

@@ -175,10 +175,12 @@ class _Subscriber:
         """Whether nothing is left, where that is the end; ``False`` when it is told to stop."""
         wait = FIRST_WAIT
         while self._goes_on():
-            if await self._is_ready():
+            # What is asked for already was asked for after the same looks.
+            is_asked = self.puller.is_asked
+            if is_asked or await self._is_ready():
                 if self.link.client.stats["reconnects"] != self._reconnects:
                     await self._look_back()
-                if self.choices.until_empty and await self._is_empty():
+                if self.choices.until_empty and not is_asked and await self._is_empty():
                     return True
                 if await self._pull():
                     wait = FIRST_WAIT
