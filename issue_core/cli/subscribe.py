@@ -190,7 +190,7 @@ class _Said:
 
         self.took()
         self.counts.update([each.outcome for each in receipts])
-        if any(each.outcome == "created" for each in receipts):
+        if any(each.state == "pending" for each in receipts):
             self.created()
         if self.json:
             output.write("".join([output.to_json(each.to_json()) + "\n" for each in receipts]))

@@ -24,6 +24,9 @@ _PROVE = """
     INSERT INTO meta (key, value) VALUES ('proved_at', :now) ON CONFLICT DO UPDATE SET value = excluded.value
 """
 
+_TAKE_ROOM = "INSERT OR REPLACE INTO meta (key, value) VALUES ('room', CAST(zeroblob(:room) AS TEXT))"
+_FREE_ROOM = "DELETE FROM meta WHERE key = 'room'"
+
 RUN = os.urandom(4).hex()
 """This process, in the history rows that it writes."""
 
@@ -117,10 +120,18 @@ class Ledger:
             yield tx
             tx.connection.execute("COMMIT")
 
-    def prove(self) -> None:
-        """Write something, to see whether that works. Raises what :meth:`write` raises."""
+    def prove(self, room: int = 0) -> None:
+        """Write something, and ``room`` bytes that are freed again, to see whether that works.
+
+        Raises what :meth:`write` raises.
+        """
         with self.write() as tx:
             tx.connection.execute(_PROVE, {"now": tx.now})
+            if room:
+                tx.connection.execute(_TAKE_ROOM, {"room": room})
+        if room:
+            with self.write() as tx:
+                tx.connection.execute(_FREE_ROOM)
 
     @contextmanager
     def write_behind(self) -> Iterator[Transaction]:

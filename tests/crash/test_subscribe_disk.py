@@ -180,6 +180,7 @@ def _is_locked(folder: Path, messages: int, *, seconds: float) -> None:
             _all_are_there(running, server, messages)
 
 
+@pytest.mark.long
 def test_no_message_is_given_up_while_another_process_holds_the_ledgers_lock(tmp_path: Path) -> None:
     _is_locked(tmp_path, 1_000, seconds=LONG_ENOUGH)
 
@@ -189,6 +190,7 @@ def test_no_message_is_given_up_over_a_lock_that_is_held_for_a_minute(tmp_path: 
     _is_locked(tmp_path, 3_000, seconds=60)
 
 
+@pytest.mark.long
 def test_no_message_is_given_up_where_no_file_may_grow(tmp_path: Path) -> None:
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))

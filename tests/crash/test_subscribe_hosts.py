@@ -344,6 +344,7 @@ def test_each_event_is_one_issue_though_three_hosts_share_a_consumer_and_two_oth
         _holds(tmp_path, [server], Amounts(150, 15, 6, contested=10, all_at_last=True), LOSSES)
 
 
+@pytest.mark.long
 def test_so_it_is_where_one_of_three_servers_is_killed(tmp_path: Path) -> None:
     with nats_cluster(tmp_path, advertise=False) as servers:
         _holds(tmp_path, servers, Amounts(100, 10, 4, server_kills=1, all_at_last=True), LOSSES)

@@ -252,7 +252,7 @@ def test_while_the_ledger_is_served_it_is_not_replaced(filled: Issue, copy: Path
 # --- one issue each --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=TRACKERS)
+@pytest.fixture(params=[pytest.param(each, marks=() if each == "gitea" else pytest.mark.long) for each in TRACKERS])
 def tracker(request: pytest.FixtureRequest) -> Iterator[TrackerServer]:
     """A tracker of each kind."""
     with fake(request.param) as server:

@@ -163,6 +163,7 @@ def test_a_pause_that_is_none_is_refused(issue: Issue, words: str) -> None:
         assert _call(issue, call).code == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", sorted(LONG_LIVED), ids=" ".join)
 def test_a_command_that_runs_on_takes_odd_values_or_refuses_them_and_ends_when_told(
     issue: Issue, path: tuple[str, ...]

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
 """Seconds between two tries at what failed; they double in between."""
 
+ROOM = 1024 * 1024
+"""Bytes that the ledger must be able to grow by, at the start and after a failure: a whole batch of usual messages."""
+
 SETTLE_EVERY = 60.0
 """Seconds between two looks at what is held."""
 
@@ -189,6 +192,9 @@ class Store:
 
     def _prove(self) -> None:
         self._file.require()
+        if self._ledger.failures:
+            # A quota or a limit for files shows only when something is written.
+            self.ledger.prove(ROOM)
         prove(self.ledger, self.batch)
 
     def _judged(self, messages: Sequence[Msg]) -> list[Accepted | Rejected] | None:

@@ -22,7 +22,7 @@ from issue_core.transports.nats.connection import connected
 from issue_core.transports.nats.copying import keep_copying
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.pulling import Puller, is_final, require_safe, require_safe_at_start
-from issue_core.transports.nats.storing import FIRST_WAIT, LONGEST_WAIT, SEVERAL, Rules, Store, Trouble, prove
+from issue_core.transports.nats.storing import FIRST_WAIT, LONGEST_WAIT, ROOM, SEVERAL, Rules, Store, Trouble, prove
 from issue_core.transports.nats.waiting import BETWEEN, bridged, pause, unless
 from issue_core.transports.nats.wanted import SECOND
 
@@ -94,6 +94,7 @@ async def subscribe(
         NatsError: the stream or the consumer is not there (any more), or the connection has ended for good.
         LedgerError: the ledger cannot be written at the start, or is damaged.
     """
+    await asyncio.to_thread(ledger.prove, ROOM)
     await asyncio.to_thread(prove, ledger, choices.batch)
     async with bridged(stop) as stopping, AsyncExitStack() as stack:
         connecting = stack.enter_async_context(connected(settings, patient=True, say=say))

@@ -374,7 +374,7 @@ def test_status_for_people_names_only_what_there_is() -> None:
         "c: 1,100 waiting, 7 in flight, 2 redelivered",
         "dead letters: 0",
         "expired before they were read: 5 at most",
-        "update: 2 messages with this reserved verb, left as they are",
+        "update: 2 with this reserved verb, left as they are",
         "claims: 1,000",
     ]
 
@@ -382,7 +382,7 @@ def test_status_for_people_names_only_what_there_is() -> None:
 def test_status_without_streams_says_how_to_make_them(issue: Issue, server: NatsServer) -> None:
     ran = issue.call("nats", "status", "--nats-url", server.url)
     assert ran.code == 1
-    assert "stream not found" in ran.stderr
+    assert "there is no stream ACT_TASKS" in ran.stderr
     assert "issue nats setup" in ran.stderr
 
 
