@@ -6,19 +6,17 @@ that whoever did not hear the answer may simply ask again.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from nats import errors
+from typing import TYPE_CHECKING, NamedTuple
 
 from issue_core.errors import NatsError, NatsMissing
 from issue_core.transports.nats import names
-from issue_core.transports.nats.jetstream import NO_MESSAGE, TIMEOUT, WRONG_LAST_SEQUENCE, ask
+from issue_core.transports.nats.jetstream import NO_MESSAGE, TIMEOUT, WRONG_LAST_SEQUENCE, answer_to, ask
+from issue_core.transports.nats.waiting import together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,13 +64,7 @@ class Bucket:
         Raises:
             NatsError: the bucket cannot be written or read now, or it is not there. Some may be claimed by then.
         """
-        under_way = [asyncio.ensure_future(self._claim(each)) for each in tasks]
-        try:
-            return await asyncio.gather(*under_way)
-        finally:
-            for each in under_way:
-                each.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+        return await together(self._claim(each) for each in tasks)
 
     async def _claim(self, task: Claimable) -> Claim:
         ours = Claim(self.us.own, task.digest.hex())
@@ -93,7 +85,8 @@ class Bucket:
         # Behind a prefix of its own, a domain's bucket is written to through the API, as every client does.
         prefix = "" if self.link.api == _OWN_API else f"{self.link.api}."
         subject = f"{prefix}$KV.{self.name}.{key}"
-        error = (await self._request(subject, json.dumps(value).encode(), headers)).get("error")
+        request = self.link.client.request(subject, json.dumps(value).encode(), timeout=TIMEOUT, headers=headers)
+        error = (await answer_to(self.link, request, "a claim", nobody=self._missing())).get("error")
         if error and error.get("err_code") != WRONG_LAST_SEQUENCE:
             raise NatsError(
                 f"the bucket {self.name} takes no claims: {error.get('description')} ({error.get('err_code')})",
@@ -102,18 +95,11 @@ class Bucket:
             )
         return not error
 
-    async def _request(self, subject: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
-        request = self.link.client.request(subject, body, timeout=TIMEOUT, headers=headers)
-        try:
-            answer: dict[str, Any] = json.loads((await request).data)
-        except errors.NoRespondersError:
-            raise NatsMissing(
-                f"nobody takes claims: the bucket {self.name} is not there, or its cluster has no leader now.",
-                hint="`issue nats setup --claims` makes it",
-            ) from None
-        except (errors.Error, TimeoutError):
-            raise self.link.why(otherwise=f"{self.link.server} did not answer for a claim.") from None
-        return answer
+    def _missing(self) -> NatsMissing:
+        return NatsMissing(
+            f"nobody takes claims: the bucket {self.name} is not there, or its cluster has no leader now.",
+            hint="`issue nats setup --claims` makes it",
+        )
 
     async def _get(self, key: str) -> tuple[Claim | None, int]:
         """The claim under ``key`` and its sequence number; none where a person removed it, or what is there is none."""

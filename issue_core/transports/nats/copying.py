@@ -13,8 +13,8 @@ from issue_core.errors import ConfigError, NatsError, NatsRefused
 from issue_core.transports.nats import names
 from issue_core.transports.nats.connection import connected
 from issue_core.transports.nats.dead_letters import Pointer, about, kept, original_of, pointer_of
-from issue_core.transports.nats.stored import Stored, bounds, get_next, is_too_large, remove, store, together
-from issue_core.transports.nats.waiting import pause, unless
+from issue_core.transports.nats.stored import Stored, bounds, get_next, is_too_large, remove, store
+from issue_core.transports.nats.waiting import pause, together, unless
 
 if TYPE_CHECKING:
     import asyncio

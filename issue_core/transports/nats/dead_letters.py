@@ -15,7 +15,8 @@ from issue_core.errors import NotFound
 from issue_core.task import Accepted, Document, to_text
 from issue_core.taskspec import judge
 from issue_core.transports.nats import names
-from issue_core.transports.nats.stored import AT_A_TIME, Stored, bounds, descending, get, together
+from issue_core.transports.nats.stored import AT_A_TIME, Stored, bounds, descending, get
+from issue_core.transports.nats.waiting import together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -7,13 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from issue_core.errors import ConfigError
 from issue_core.ledger import claims, queries, rejects
 from issue_core.task import Document, FieldProblem
 from issue_core.taskspec import as_document
 from issue_core.transports.nats.claims import AT_A_TIME, Bucket, Claim
 from issue_core.transports.nats.jetstream import find
-from issue_core.transports.nats.streams import inspect
+from issue_core.transports.nats.streams import inspect, require_usable
 from issue_core.transports.nats.waiting import unless
 from issue_core.transports.nats.wanted import bucket as wanted_bucket
 
@@ -48,12 +47,7 @@ async def join(link: Link, settings: NatsSettings, ledger: Ledger, stop: asyncio
     state = await unless(stop, inspect(link, wanted_bucket(settings)))
     if state is None:
         return None
-    for drift in state.loses:
-        raise ConfigError(
-            f"the bucket {settings.bucket} cannot be used: {drift.field} is {drift.found}, not {drift.wanted}: "
-            f"{drift.loses}.",
-            hint=f"`issue nats setup --claims` shows all that differs; {drift.mend}",
-        )
+    require_usable(state, "issue nats setup --claims")
     return Bucket(link, settings.bucket, known)
 
 

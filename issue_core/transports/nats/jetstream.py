@@ -10,7 +10,9 @@ from nats import errors
 from issue_core.errors import NatsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
+
+    from nats.aio.msg import Msg
 
     from issue_core.transports.nats.connection import Link
 
@@ -50,18 +52,29 @@ async def ask(link: Link, verb: str, body: Mapping[str, Any] | None = None) -> d
         NatsRefused: no answer came, as it is not allowed to ask.
     """
     payload = json.dumps(body).encode() if body is not None else b""
-    try:
-        message = await link.unless_denied(link.client.request(f"{link.api}.{verb}", payload, timeout=TIMEOUT))
-    except errors.NoRespondersError:
-        raise NatsError(
-            f"{link.server} has no JetStream for this account, or its cluster has no leader at this moment.",
-            hint="enable JetStream in its configuration, or try again in some seconds",
-        ) from None
-    except (errors.Error, TimeoutError):
-        raise link.why(otherwise=f"{link.server} did not answer {verb} within {TIMEOUT:g} seconds.") from None
-    answer: dict[str, Any] = json.loads(message.data)
+    nobody = NatsError(
+        f"{link.server} has no JetStream for this account, or its cluster has no leader at this moment.",
+        hint="enable JetStream in its configuration, or try again in some seconds",
+    )
+    request = link.unless_denied(link.client.request(f"{link.api}.{verb}", payload, timeout=TIMEOUT))
+    answer = await answer_to(link, request, verb, nobody=nobody)
     if error := answer.get("error"):
         raise _refused(verb, error)
+    return answer
+
+
+async def answer_to(link: Link, request: Awaitable[Msg], what: str, *, nobody: NatsError) -> dict[str, Any]:
+    """The answer to a ``request``, which was about ``what``; it may be an error of the server's.
+
+    Raises:
+        NatsError: ``nobody`` hears such requests; or no answer came.
+    """
+    try:
+        answer: dict[str, Any] = json.loads((await request).data)
+    except errors.NoRespondersError:
+        raise nobody from None
+    except (errors.Error, TimeoutError):
+        raise link.why(otherwise=f"{link.server} did not answer {what} within {TIMEOUT:g} seconds.") from None
     return answer
 
 

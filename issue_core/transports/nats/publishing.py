@@ -19,6 +19,7 @@ from issue_core.task import FieldProblem, Place, Rejected
 from issue_core.taskspec import judge
 from issue_core.transports.nats import names
 from issue_core.transports.nats.jetstream import MESSAGE_TOO_LARGE, WRONG_STREAM
+from issue_core.transports.nats.stored import size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -269,6 +270,4 @@ class Publisher:
 
 
 def _size(message: _Message) -> int:
-    """The bytes that the server counts: the body and the headers as they are written."""
-    lines = sum(len(name) + len(value) + len(": \r\n") for name, value in message.headers.items())
-    return len(message.judged.document.raw) + len("NATS/1.0\r\n\r\n") + lines
+    return size(message.judged.document.raw, message.headers)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nats import errors
 
-from issue_core.errors import ConfigError, NatsError, NatsMissing, NatsRefused
+from issue_core.errors import NatsError, NatsMissing, NatsRefused
 from issue_core.transports.nats.jetstream import NOT_ENABLED, NOT_FOR_ACCOUNT
-from issue_core.transports.nats.streams import inspect
+from issue_core.transports.nats.streams import inspect, missing, require_usable
 from issue_core.transports.nats.waiting import BETWEEN, unless
 from issue_core.transports.nats.wanted import SECOND, consumer, setup_command, tasks
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from issue_core.config import NatsSettings
     from issue_core.transports.nats.connection import Link
-    from issue_core.transports.nats.streams import State
 
 EXPIRES = 5.0
 """Seconds that one pull waits for a first message."""
@@ -71,24 +70,8 @@ async def require_safe(link: Link, settings: NatsSettings) -> None:
     for wanted in (tasks(settings), consumer(settings)):
         state = await inspect(link, wanted)
         if state.result == "missing":
-            made_by = setup_command(settings)
-            raise NatsMissing(
-                f"there is no {wanted.kind} {wanted.name} at {link.server}.", hint=f"`{made_by}` makes it"
-            )
-        _require_safe(state, setup_command(settings))
-
-
-def _require_safe(state: State, made_by: str) -> None:
-    for each in state.drift:
-        # A wider filter loses nothing, but it delivers the verbs that have no meaning yet.
-        if each.loses or each.field == "filter_subject":
-            found = ", ".join(each.found) if isinstance(each.found, list) else each.found
-            why = each.loses or "what is no new task is delivered as one"
-            raise ConfigError(
-                f"the {state.wanted.kind} {state.wanted.name} cannot be used: {each.field} is {found or 'unset'}, "
-                f"not {each.wanted}: {why}.",
-                hint=f"`{made_by}` shows all that differs; {each.mend}",
-            )
+            raise missing(link, settings, wanted)
+        require_usable(state, setup_command(settings))
 
 
 async def require_safe_at_start(link: Link, settings: NatsSettings) -> bool:

@@ -9,7 +9,8 @@ from issue_core.transports.nats import names
 from issue_core.transports.nats.copying import keep_copies, keep_whole
 from issue_core.transports.nats.dead_letters import ABOUT, pointer_of, read, restored
 from issue_core.transports.nats.jetstream import WRONG_STREAM, ask
-from issue_core.transports.nats.stored import Ack, ascending, bounds, get, is_too_large, remove, store, together
+from issue_core.transports.nats.stored import Ack, ascending, bounds, get, is_too_large, remove, store
+from issue_core.transports.nats.waiting import together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

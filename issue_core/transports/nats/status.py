@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from issue_core.errors import NatsMissing
 from issue_core.transports.nats import dead_letters, names
 from issue_core.transports.nats.jetstream import ask, find
-from issue_core.transports.nats.wanted import setup_command
+from issue_core.transports.nats.streams import missing
+from issue_core.transports.nats.wanted import Wanted, tasks
+from issue_core.transports.nats.wanted import consumer as consumer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,9 +57,9 @@ async def read_status(link: Link, settings: NatsSettings) -> Status:
     Raises:
         NatsError: a stream or the consumer is not there, or the server does not answer.
     """
-    stream = await _there(link, settings, f"STREAM.INFO.{settings.stream}", f"stream {settings.stream}")
+    stream = await _there(link, settings, f"STREAM.INFO.{settings.stream}", tasks(settings))
     verb = f"CONSUMER.INFO.{settings.stream}.{settings.durable}"
-    consumer = await _there(link, settings, verb, f"consumer {settings.durable}")
+    consumer = await _there(link, settings, verb, consumer_of(settings))
     dead = await dead_letters.count(link, settings)
     state = stream["state"]
     return Status(
@@ -81,10 +82,10 @@ async def read_status(link: Link, settings: NatsSettings) -> Status:
     )
 
 
-async def _there(link: Link, settings: NatsSettings, verb: str, what: str) -> dict[str, Any]:
+async def _there(link: Link, settings: NatsSettings, verb: str, wanted: Wanted) -> dict[str, Any]:
     found = await find(link, verb)
     if found is None:
-        raise NatsMissing(f"there is no {what} at {link.server}.", hint=f"`{setup_command(settings)}` makes it")
+        raise missing(link, settings, wanted)
     return found
 
 

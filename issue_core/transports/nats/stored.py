@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-
-from nats import errors
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from issue_core.errors import NatsError, NatsMissing
-from issue_core.transports.nats.jetstream import MESSAGE_TOO_LARGE, NO_MESSAGE, TIMEOUT, ask
+from issue_core.transports.nats.jetstream import MESSAGE_TOO_LARGE, NO_MESSAGE, TIMEOUT, answer_to, ask
+from issue_core.transports.nats.waiting import together
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from issue_core.transports.nats.connection import Link
 
@@ -22,8 +19,6 @@ AT_A_TIME = 128
 
 _LONGEST_SUBJECT = 3900  # bytes; a line has 4096 (max_control_line), and the reply stands in it, too
 _HEADERS_TOO_LARGE = 10097  # of their own, they may have 64 KiB, whatever the stream allows
-
-_T = TypeVar("_T")
 
 
 class Stored(NamedTuple):
@@ -154,16 +149,12 @@ async def store(link: Link, subject: str, body: bytes, headers: Mapping[str, str
         )
     if len(subject.encode()) > _LONGEST_SUBJECT:  # the same: the line would be longer than its max_control_line
         raise NatsError(f"the subject has {len(subject.encode()):,} bytes, more than fit.", api_code=MESSAGE_TOO_LARGE)
-    request = link.client.request(subject, body, timeout=TIMEOUT, headers=dict(headers))
-    try:
-        answer: dict[str, Any] = json.loads((await link.unless_denied(request)).data)
-    except errors.NoRespondersError:
-        raise NatsMissing(
-            f"no stream at {link.server} takes {subject}, or its cluster has no leader at this moment.",
-            hint="`issue nats setup` makes the streams",
-        ) from None
-    except (errors.Error, TimeoutError):
-        raise link.why(otherwise=f"{link.server} did not answer for {subject} within {TIMEOUT:g} seconds.") from None
+    nobody = NatsMissing(
+        f"no stream at {link.server} takes {subject}, or its cluster has no leader at this moment.",
+        hint="`issue nats setup` makes the streams",
+    )
+    request = link.unless_denied(link.client.request(subject, body, timeout=TIMEOUT, headers=dict(headers)))
+    answer = await answer_to(link, request, subject, nobody=nobody)
     if error := answer.get("error"):
         code = error.get("err_code")
         raise NatsError(f"{subject}: the stream refuses: {error.get('description')} ({code})", api_code=code)
@@ -191,14 +182,3 @@ async def remove(link: Link, stream: str, seq: int) -> bool:
             raise
         return False
     return True
-
-
-async def together(works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """What each of ``works`` gives, done at the same time; the first one that fails ends the others."""
-    under_way = [asyncio.ensure_future(each) for each in works]
-    try:
-        return list(await asyncio.gather(*under_way))
-    finally:
-        for each in under_way:
-            each.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)

@@ -113,7 +113,6 @@ class Store:
     wait: Callable[[float], Coroutine[Any, Any, bool]]
     able: Callable[[str], None]
     bucket: Bucket | None = None
-    settle_every: float = SETTLE_EVERY
     _file: ItsFile = field(init=False)
     _ledger: Trouble = field(init=False)
     _claims: Trouble = field(init=False)
@@ -185,7 +184,7 @@ class Store:
                     try:
                         if await settle_held(self.bucket, ledger, self.stop):
                             moved()
-                        seconds = self.settle_every
+                        seconds = SETTLE_EVERY
                     except (NatsError, LedgerError):
                         seconds = LONGEST_WAIT
                 await pause(self.stop, seconds)

@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from issue_core.errors import NatsError
+from issue_core.errors import ConfigError, NatsError, NatsMissing
 from issue_core.transports.nats import names
 from issue_core.transports.nats.jetstream import ask, find
-from issue_core.transports.nats.wanted import SECOND, Setting, Wanted
+from issue_core.transports.nats.wanted import SECOND, Setting, Wanted, setup_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from issue_core.config import NatsSettings
     from issue_core.transports.nats.connection import Link
 
 Result = Literal["created", "unchanged", "changed", "drift", "missing"]
@@ -51,11 +52,6 @@ class State:
     drift: tuple[Drift, ...] = ()
     changed: tuple[str, ...] = ()
 
-    @property
-    def loses(self) -> tuple[Drift, ...]:
-        """What loses messages."""
-        return tuple(each for each in self.drift if each.loses)
-
 
 async def inspect(link: Link, wanted: Wanted) -> State:
     """How it is; nothing is changed.
@@ -68,6 +64,31 @@ async def inspect(link: Link, wanted: Wanted) -> State:
         return State(wanted, "missing")
     drift = tuple(_drift(wanted, found))
     return State(wanted, "drift" if drift else "unchanged", drift)
+
+
+def missing(link: Link, settings: NatsSettings, wanted: Wanted) -> NatsMissing:
+    """The error of one that is not there."""
+    return NatsMissing(
+        f"there is no {wanted.kind} {wanted.name} at {link.server}.", hint=f"`{setup_command(settings)}` makes it"
+    )
+
+
+def require_usable(state: State, made_by: str) -> None:
+    """See that nothing is lost in it, and that a consumer delivers no more than it should; ``made_by`` makes it right.
+
+    Raises:
+        ConfigError: it must not be used as it is.
+    """
+    for each in state.drift:
+        # A wider filter loses nothing, but it delivers the verbs that have no meaning yet.
+        if each.loses or each.field == "filter_subject":
+            found = ", ".join(each.found) if isinstance(each.found, list) else each.found
+            why = each.loses or "what is no new task is delivered as one"
+            raise ConfigError(
+                f"the {state.wanted.kind} {state.wanted.name} cannot be used: {each.field} is {found or 'unset'}, "
+                f"not {each.wanted}: {why}.",
+                hint=f"`{made_by}` shows all that differs; {each.mend}",
+            )
 
 
 async def set_up(link: Link, wanted: Wanted, *, apply: bool) -> State:

@@ -1,4 +1,4 @@
-"""Waiting that ends when one is told to stop."""
+"""Waiting: for several things at once, and no longer than until one is told to stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterable
     from typing import Any
 
 BETWEEN = 0.2
@@ -56,3 +56,14 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T], *, grace: f
             await asyncio.wait({task}, timeout=BETWEEN)
         if not task.cancelled():
             task.exception()  # heard, or of no use any more
+
+
+async def together(works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """What each of ``works`` gives, done at the same time; the first one that fails ends the others."""
+    under_way = [asyncio.ensure_future(each) for each in works]
+    try:
+        return list(await asyncio.gather(*under_way))
+    finally:
+        for each in under_way:
+            each.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from nats.js.api import StreamConfig
 
 from issue_core.config import NatsSettings
-from issue_core.transports.nats import copying, dead_letters, names, replaying, stored
+from issue_core.transports.nats import copying, dead_letters, names, replaying, stored, waiting
 from issue_core.transports.nats.connection import Link, connected
 from issue_core.transports.nats.dead_letters import DeadLetter
 from issue_core.transports.nats.jetstream import ask
@@ -111,7 +111,7 @@ def stored_tasks(server: NatsServer) -> list[Stored]:
 
 def remove(server: NatsServer, stream: str, *numbers: int) -> None:
     async def removed(link: Link) -> None:
-        await stored.together(stored.remove(link, stream, n) for n in numbers)
+        await waiting.together(stored.remove(link, stream, n) for n in numbers)
 
     with_link(server, removed)
 
@@ -782,7 +782,7 @@ def test_whatever_gaps_there_are_all_messages_are_read_in_order_both_ways(
         js = link.client.jetstream()
         await js.add_stream(StreamConfig(name="GAPS", subjects=["gaps"]))
         await asyncio.gather(*(js.publish("gaps", b"") for _ in range(400)))
-        await stored.together(stored.remove(link, "GAPS", n) for n in range(1, 401) if n not in there)
+        await waiting.together(stored.remove(link, "GAPS", n) for n in range(1, 401) if n not in there)
         at = await stored.bounds(link, "GAPS", "gaps")
         up = [each.seq async for page in stored.ascending(link, "GAPS", at.first, at.last) for each in page]
         pages = stored.descending(link, "GAPS", at.first, at.last, at_a_time=at_a_time)
