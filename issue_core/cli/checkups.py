@@ -108,7 +108,7 @@ def routes(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
     left = repos
     for n, (pattern, backend) in enumerate(settings.routes):
         before = [each for each, _ in settings.routes[:n] if each == pattern or fnmatchcase(pattern, each)]
-        taken = [repo for repo in left if repo == pattern or fnmatchcase(repo, pattern)]
+        taken = [repo for repo in left if fnmatchcase(repo, pattern)]
         left = [repo for repo in left if repo not in taken]
         if before:
             yield _wrong(f"the route {pattern!r} is never reached: {before[0]!r} stands before it", "move it up")

@@ -136,7 +136,12 @@ def _print_finding(backend: str | None, finding: Finding, *, json: bool) -> None
     if json:
         output.json_line({"ok": finding.ok, "backend": backend, "what": finding.what, "hint": finding.hint})
         return
-    about = f"{backend}: " if backend else ""
-    output.line(f"{'ok' if finding.ok else 'not ok'}: {about}{finding.what}")
+    print_in_words(backend, finding)
+
+
+def print_in_words(about: str | None, finding: Finding) -> None:
+    """A finding as a person reads it."""
+    what = f"{about}: {finding.what}" if about else finding.what
+    output.line(f"{'ok' if finding.ok else 'not ok'}: {what}")
     if finding.hint and not finding.ok:
         output.line(f"  hint: {finding.hint}")

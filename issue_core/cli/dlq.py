@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from issue_core.cli.group import Group, examples, new_app
-from issue_core.cli.nats import ContextOption, StreamOption, UrlOption, settings_with
+from issue_core.cli.nats import ContextOption, StreamOption, UrlOption, settings_for
 from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, LimitOption
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from rich.table import Table
 
@@ -64,7 +63,7 @@ def list_dead_letters(
     """
     import asyncio
 
-    settings = _settings(config, ledger, url=nats_url, context=context, stream=stream)
+    settings = settings_for(config, ledger, url=nats_url, context=context, stream=stream)
     asyncio.run(_list(settings, limit or None, json=json))
 
 
@@ -127,7 +126,7 @@ def show(
 
     if raw and output.on_terminal():
         raise UsageError("the body as it came could do anything to a terminal", hint="Send it to a file: --raw > FILE")
-    letter = asyncio.run(_find(_settings(config, ledger, url=nats_url, context=context, stream=stream), seq))
+    letter = asyncio.run(_find(settings_for(config, ledger, url=nats_url, context=context, stream=stream), seq))
     if raw:
         output.write_bytes(_body(letter))
     elif json:
@@ -175,7 +174,7 @@ def replay(
 
     from issue_core.cli import output
 
-    settings = _settings(config, ledger, url=nats_url, context=context, stream=stream)
+    settings = settings_for(config, ledger, url=nats_url, context=context, stream=stream)
     _refuse_unclear(seqs, every)
     told = _Told(json=json)
     with _progress_said(told.counts, "replayed"):
@@ -260,7 +259,7 @@ def drop(
 
     from issue_core.cli import output
 
-    settings = _settings(config, ledger, url=nats_url, context=context, stream=stream)
+    settings = settings_for(config, ledger, url=nats_url, context=context, stream=stream)
     _refuse_unclear(seqs, every)
     if not yes:
         _confirm(settings, seqs)
@@ -309,12 +308,6 @@ def _confirm(settings: NatsSettings, seqs: Sequence[int] | None) -> None:
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         output.message("nothing was dropped")
         raise typer.Exit(1)
-
-
-def _settings(config: Path | None, ledger: Path | None, **given: str | None) -> NatsSettings:
-    from issue_core.cli import context
-
-    return settings_with(context.settings(config, ledger).nats, **given)
 
 
 def _refuse_unclear(seqs: Sequence[int] | None, every: bool) -> None:

@@ -29,6 +29,7 @@ def doctor(json: JsonOption = False, ledger: LedgerOption = None, config: Config
     With --json: an object for each finding, with ok, about, what and hint.
     """
     from issue_core.cli import context, output
+    from issue_core.cli.config import print_in_words
 
     settings = context.settings(config, ledger)
     well = True
@@ -38,7 +39,7 @@ def doctor(json: JsonOption = False, ledger: LedgerOption = None, config: Config
             if json:
                 output.json_line({"ok": finding.ok, "about": about, "what": finding.what, "hint": finding.hint})
             else:
-                _print(about, finding)
+                print_in_words(about, finding)
     if not well:
         raise typer.Exit(3)
 
@@ -60,11 +61,3 @@ def _findings(ledger: Ledger, settings: Settings) -> Iterator[tuple[str, Finding
         from issue_core.backends.base import Finding
 
         yield "ledger", Finding(ok=False, what=error.message, hint=error.hint)
-
-
-def _print(about: str, finding: Finding) -> None:
-    from issue_core.cli import output
-
-    output.line(f"{'ok' if finding.ok else 'not ok'}: {about}: {finding.what}")
-    if finding.hint and not finding.ok:
-        output.line(f"  hint: {finding.hint}")

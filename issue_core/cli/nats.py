@@ -122,7 +122,7 @@ def setup(
     from issue_core.transports.nats import names
     from issue_core.transports.nats.wanted import all_wanted
 
-    settings = _settings(
+    settings = settings_for(
         config, ledger, url=nats_url, context=context, stream=stream, durable=durable, subjects=subjects
     )
     if not names.covers(names.TASKS, settings.filter):
@@ -162,7 +162,7 @@ def status(
 
     from issue_core.cli import output
 
-    settings = _settings(config, ledger, url=nats_url, context=context, stream=stream, durable=durable)
+    settings = settings_for(config, ledger, url=nats_url, context=context, stream=stream, durable=durable)
     found = asyncio.run(_read_status(settings))
     if json:
         output.json_line(found.to_json())
@@ -173,7 +173,8 @@ def status(
         output.tsv(("counter", "value"), _rows(found))
 
 
-def _settings(config: Path | None, ledger: Path | None, **given: str | None) -> NatsSettings:
+def settings_for(config: Path | None, ledger: Path | None, **given: str | None) -> NatsSettings:
+    """The settings in force, with what the options say. Raises what :func:`settings_with` raises, and ConfigError."""
     from issue_core.cli import context
 
     return settings_with(context.settings(config, ledger).nats, **given)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from issue_core.errors import LedgerBusy, LedgerCorrupt, LedgerError, LedgerFull, NotALedger, NotFound, UsageError
-from issue_core.ledger import claims, facts, restored, schema, workers
+from issue_core.ledger import claims, facts, health, restored, schema, workers
 from issue_core.ledger.connection import (
     belong_to_the_owner,
     connect_to_read,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from issue_core.ledger import Ledger
 
 _PAGES = 1024  # copied at a time, 4 MiB: an interrupt is heard in between
-_STEPS = 100_000  # of SQLite's virtual machine, after which an interrupt is heard
 
 _PATIENCE = 2.0
 """Seconds that a restore waits for others to close the ledger: a command that began before it is done by then."""
@@ -123,7 +122,7 @@ def restore(ledger: Ledger, copy: Path, *, settled: bool = False) -> Restored:
             _take_after(path, draft)
             with _source(copy, path, held, ledger.busy_timeout) as source:
                 made = _copied(source, draft.path)
-            with closing(made), _hearing(made):
+            with closing(made), health.hearing(made):
                 heritage = held.heritage if held else None
                 told = restored.make_a_ledger(made, moment, ledger.run, heritage, settled=settled)
             sync(draft.descriptor)
@@ -166,27 +165,11 @@ def _copied(source: sqlite3.Connection, draft: Path) -> sqlite3.Connection:
 
 
 def _require_whole(file: Path, connection: sqlite3.Connection, so: str) -> None:
-    with _hearing(connection):
-        problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
-    if problems != ["ok"]:
+    if problems := health.problems(connection, most=3):
         raise LedgerCorrupt(
             f"{file}: it is damaged ({'; '.join(problems)}); {so}",
             hint=f"sqlite3 {file} .recover gives what can still be read; or restore an older copy.",
         )
-
-
-@contextmanager
-def _hearing(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let Ctrl-C be heard while a statement takes its seconds."""
-    connection.set_progress_handler(lambda: 0, _STEPS)
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if name_of(error) == "SQLITE_INTERRUPT":
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        connection.set_progress_handler(None, 0)
 
 
 @contextmanager

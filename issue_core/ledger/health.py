@@ -5,9 +5,12 @@ from __future__ import annotations
 import platform
 import sqlite3
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from issue_core.ledger import facets, facts
+from issue_core.ledger.connection import name_of
 
 UNSAFE = frozenset(
     {
@@ -46,12 +49,23 @@ _WAITING_AT = """
 
 def problems(connection: sqlite3.Connection, *, most: int = 5) -> list[str]:
     """What is damaged, in SQLite's words, at most ``most`` of it. Reads all of the ledger; an interrupt ends it."""
+    with hearing(connection):
+        found = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({int(most)})")]
+    return [] if found == ["ok"] else found
+
+
+@contextmanager
+def hearing(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let Ctrl-C be heard while a statement takes its seconds."""
     connection.set_progress_handler(lambda: 0, _STEPS)  # Python hears of an interrupt when it is called
     try:
-        found = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({int(most)})")]
+        yield
+    except sqlite3.OperationalError as error:
+        if name_of(error) == "SQLITE_INTERRUPT":
+            raise KeyboardInterrupt from None
+        raise
     finally:
         connection.set_progress_handler(None, 0)
-    return [] if found == ["ok"] else found
 
 
 def latest_time(connection: sqlite3.Connection) -> str | None:
