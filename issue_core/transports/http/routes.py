@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from issue_core.ledger import Ledger
 from issue_core.transports.http import intake, openapi, reading
 from issue_core.transports.http.answers import HTML, Answer, HttpError, encoded, own_fault, problem
 from issue_core.transports.http.keys import Keys
+from issue_core.transports.http.last_look import LastLook
 from issue_core.transports.http.readers import Readers
 from issue_core.transports.http.wire import Request
 from issue_core.transports.metrics import CONTENT_TYPE, Durations, text
@@ -32,7 +32,8 @@ ROOM_NEEDED = 16 * 1024 * 1024
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-_READY_FOR = 1.0  # seconds that an answer of /readyz holds: whoever has no key costs no more than that
+READY_FOR = 1.0
+"""Seconds that an answer of /readyz holds: whoever has no key costs no more than that."""
 
 Body = Callable[[], Iterator[bytes]]
 Later = Callable[[Answer], None]
@@ -62,8 +63,11 @@ class Application:
     hosts: Collection[str] | None
     durations: Durations
     created: Callable[[], None]
-    _ready: tuple[float, HttpError | None] = (0.0, None)
-    _probing: threading.Lock = field(default_factory=threading.Lock)
+    _readiness: LastLook[HttpError | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nobody has asked yet."""
+        self._readiness = LastLook(self._not_ready, seconds=READY_FOR, first=None)
 
     def answer(self, request: Request, body: Body, later: Later | None = None) -> Answer | None:
         """The answer to one request; or None, and ``later`` hears it when it is there, in whatever thread."""
@@ -138,13 +142,7 @@ class Application:
 
     def ready(self, _: Asked) -> Answer:
         """Whether the ledger can be written now, and has room."""
-        # One thread looks; what the others answer is what the last look found.
-        if time.monotonic() >= self._ready[0] and self._probing.acquire(blocking=False):
-            try:
-                self._ready = (time.monotonic() + _READY_FOR, self._not_ready())
-            finally:
-                self._probing.release()
-        wrong = self._ready[1]
+        wrong = self._readiness.found()
         return wrong.answer() if wrong else Answer(200, encoded({"status": "ready"}))
 
     def _not_ready(self) -> HttpError | None:

@@ -21,8 +21,9 @@ from issue_core.errors import IssueCoreError, LedgerError, UsageError
 from issue_core.ledger import Ledger
 from issue_core.ledger.its_file import ItsFile
 from issue_core.transports.http.answers import Answer, HttpError, encoded
+from issue_core.transports.http.last_look import LastLook
 from issue_core.transports.http.readers import Readers
-from issue_core.transports.http.routes import LOOPBACK
+from issue_core.transports.http.routes import LOOPBACK, READY_FOR
 from issue_core.transports.http.server import Rules, Server
 from issue_core.transports.http.service import PROBE, is_loopback
 from issue_core.transports.http.wire import Times
@@ -46,7 +47,6 @@ MOST = 16
 """How many connections there may be at a time; the one that waits longest for its client gives way to a new one."""
 
 _TIMEOUT = 2.0  # seconds that the NATS server has to tell how the consumer stands
-_READY_FOR = 1.0  # seconds that an answer of /readyz holds
 _TIMES = Times(idle=60.0, head=10.0, body=10.0)
 _GRACE = 0.2  # seconds that answers under way have at the end
 
@@ -182,8 +182,11 @@ class _Application:
     batch: int
     hosts: Collection[str] | None
     durations: Durations = field(default_factory=Durations)
-    _ready: tuple[float, str] = (0.0, "")
-    _probing: threading.Lock = field(default_factory=threading.Lock)
+    _readiness: LastLook[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nobody has asked yet."""
+        self._readiness = LastLook(self._not_ready, seconds=READY_FOR, first="")
 
     def answer(self, request: Request, *_: object) -> Answer:
         """The answer to one request."""
@@ -224,13 +227,7 @@ class _Application:
             raise HttpError(503, "there is no connection to NATS")
         if self.observer.holds_up:
             raise HttpError(503, self.observer.holds_up)
-        # One thread looks; what the others answer is what the last look found.
-        if time.monotonic() >= self._ready[0] and self._probing.acquire(blocking=False):
-            try:
-                self._ready = (time.monotonic() + _READY_FOR, self._not_ready())
-            finally:
-                self._probing.release()
-        if wrong := self._ready[1]:
+        if wrong := self._readiness.found():
             raise HttpError(503, wrong)
         return Answer(200, encoded({"status": "ready"}))
 
