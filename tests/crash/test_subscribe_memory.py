@@ -12,10 +12,8 @@ import pytest
 
 from issue_core.config import NatsSettings
 from issue_core.transports.nats.connection import connected
-from issue_core.transports.nats.streams import set_up
-from issue_core.transports.nats.wanted import all_wanted
 from tests.support.cli import ISSUE, TIMEOUT, Issue
-from tests.support.nats_server import NatsServer, nats_server, run
+from tests.support.nats_server import NatsServer, make_as_they_are, nats_server, run
 
 WAITING = 1_000_000
 EARLY, LATE = 20_000, 120_000
@@ -53,8 +51,7 @@ def test_memory_stays_flat_while_a_million_messages_wait(tmp_path: Path) -> None
 async def _publish(server: NatsServer, messages: int) -> None:
     settings = NatsSettings(url=server.url)
     async with connected(settings) as link:
-        for wanted in all_wanted(settings, replicas=None, claims=False):
-            await set_up(link, wanted, apply=False)
+        await make_as_they_are(link, settings)
         for n in range(messages):
             subject, body = f"act.tasks.create.acme/r{n % 20}", _body(n)
             if (n + 1) % UNANSWERED:

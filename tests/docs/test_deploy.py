@@ -21,11 +21,9 @@ import yaml
 from issue_core.config import NatsSettings
 from issue_core.ledger import queries
 from issue_core.transports.nats.connection import connected
-from issue_core.transports.nats.streams import set_up
-from issue_core.transports.nats.wanted import all_wanted
 from tests.docs.pages import ROOT
 from tests.support.cli import ISSUE, TIMEOUT, Issue, a_spec, ndjson
-from tests.support.nats_server import NatsServer, free_port, nats_server, run, until
+from tests.support.nats_server import NatsServer, free_port, make_as_they_are, nats_server, run, until
 from tests.transports.nats.accounts import Operator
 
 DEPLOY = ROOT / "docs" / "deploy"
@@ -103,8 +101,7 @@ def _synced(issue: Issue) -> int:
 
 async def _make_and_fill(settings: NatsSettings) -> None:
     async with connected(settings) as link:
-        for wanted in all_wanted(settings, replicas=None, claims=False):
-            await set_up(link, wanted, apply=False)
+        await make_as_they_are(link, settings)
         await link.client.jetstream().publish("act.tasks.create.acme/web", json.dumps(a_spec(1)).encode())
 
 

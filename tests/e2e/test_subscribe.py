@@ -21,14 +21,13 @@ import pytest
 
 from issue_core.config import NatsSettings
 from issue_core.ledger import queries
-from issue_core.transports.nats.connection import Link, connected
+from issue_core.transports.nats.connection import Link
 from issue_core.transports.nats.jetstream import ask
-from issue_core.transports.nats.streams import set_up
-from issue_core.transports.nats.wanted import all_wanted
 from tests.support.cli import TIMEOUT, Issue, a_spec, ndjson
 from tests.support.nats_server import (
     NOTHING_LEFT,
     NatsServer,
+    make_as,
     make_streams,
     nats_cluster,
     nats_server,
@@ -413,18 +412,12 @@ def test_credentials_that_expire_end_it_with_a_clear_text(issue: Issue, tmp_path
     operator = Operator()
     (folder := tmp_path / "operator").mkdir()
     with nats_server(folder, more=operator.configuration()) as server:
-        run(_make_as(NatsSettings(url=server.url, creds=operator.credentials(tmp_path / "lasting.creds"))))
+        run(make_as(NatsSettings(url=server.url, creds=operator.credentials(tmp_path / "lasting.creds"))))
         short = operator.credentials(tmp_path / "short.creds", expires=3)
         with subscribing(issue, server.url, environment={"NATS_CREDS": str(short)}) as running:
             assert running.wait() == 1
     assert running.said[-2].startswith(f"issue: 127.0.0.1:{server.port} refuses the credentials (")
     assert "they may have expired" in running.said[-1]
-
-
-async def _make_as(settings: NatsSettings) -> None:
-    async with connected(settings) as link:
-        for wanted in all_wanted(settings, replicas=None, claims=False):
-            await set_up(link, wanted, apply=False)
 
 
 def test_a_password_that_was_changed_at_the_server_ends_it_after_some_tries(issue: Issue, tmp_path: Path) -> None:

@@ -182,6 +182,18 @@ def urls(servers: Sequence[NatsServer]) -> str:
     return ",".join(server.url for server in servers)
 
 
+async def make_as_they_are(link: Link, settings: NatsSettings) -> None:
+    """Make the streams and the consumer that the settings name."""
+    for wanted in all_wanted(settings, replicas=None, claims=False):
+        await set_up(link, wanted, apply=False)
+
+
+async def make_as(settings: NatsSettings) -> None:
+    """Make them, as the user that the settings name."""
+    async with connected(settings) as link:
+        await make_as_they_are(link, settings)
+
+
 def make_streams(
     url: str, *, ack_wait: float, max_deliver: int = MAX_DELIVER, replicas: int = 1, claims: bool = False
 ) -> None:

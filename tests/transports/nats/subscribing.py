@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,9 @@ from issue_core.task import Receipt
 from issue_core.transports.nats import names
 from issue_core.transports.nats.connection import Link
 from issue_core.transports.nats.jetstream import ask
-from issue_core.transports.nats.streams import set_up
 from issue_core.transports.nats.subscriber import Choices, End, subscribe
-from issue_core.transports.nats.wanted import SECOND, Setting, all_wanted
 from tests.support.cli import ISSUE, TIMEOUT, Issue, Ran
-from tests.support.nats_server import NatsServer
+from tests.support.nats_server import NatsServer, make_streams
 from tests.transports.nats.conftest import with_link
 
 CONSUMER = "ACT_TASKS.issue-core-ingest"
@@ -32,16 +30,7 @@ CONSUMER = "ACT_TASKS.issue-core-ingest"
 
 def make(server: NatsServer, *, ack_wait: float = 30.0, claims: bool = False) -> None:
     """Make the streams and the consumer; with ``claims`` the bucket, too."""
-
-    async def made(link: Link) -> None:
-        for wanted in all_wanted(NatsSettings(), replicas=None, claims=claims):
-            changed = tuple(
-                Setting("ack_wait", int(ack_wait * SECOND)) if each.name == "ack_wait" else each
-                for each in wanted.settings
-            )
-            await set_up(link, replace(wanted, settings=changed), apply=False)
-
-    with_link(server, made)
+    make_streams(server.url, ack_wait=ack_wait, claims=claims)
 
 
 def put(server: NatsServer, *documents: Any, subject: str | None = None, headers: dict[str, str] | None = None) -> None:

@@ -17,13 +17,11 @@ from issue_core.config import NatsSettings
 from issue_core.errors import IssueCoreError, LedgerFull, LedgerMoved, NatsError
 from issue_core.ingestion import ingest
 from issue_core.transports.nats import messages, storing, subscriber
-from issue_core.transports.nats.connection import Link, connected
+from issue_core.transports.nats.connection import Link
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.storing import prove
-from issue_core.transports.nats.streams import set_up
-from issue_core.transports.nats.wanted import all_wanted
 from tests.support.cli import TIMEOUT, Issue, a_spec
-from tests.support.nats_server import NatsServer, free_port, nats_server, run, until
+from tests.support.nats_server import NatsServer, free_port, make_as, nats_server, run, until
 from tests.transports.nats.accounts import Operator
 from tests.transports.nats.conftest import with_link
 from tests.transports.nats.subscribing import (
@@ -399,16 +397,10 @@ def test_credentials_that_expire_end_it_with_a_clear_text(issue: Issue, tmp_path
     folder.mkdir()
     with nats_server(folder, more=operator.configuration()) as server:
         lasting = NatsSettings(url=server.url, creds=operator.credentials(tmp_path / "lasting.creds"))
-        run(_make_as(lasting))
+        run(make_as(lasting))
         short = operator.credentials(tmp_path / "short.creds", expires=3)
         ran = command(issue, server, "--config", str(_configuration(issue, short)))
     assert (ran.code, "refuses the credentials" in ran.stderr) == (1, True), ran.stderr
-
-
-async def _make_as(settings: NatsSettings) -> None:
-    async with connected(settings) as link:
-        for wanted in all_wanted(settings, replicas=None, claims=False):
-            await set_up(link, wanted, apply=False)
 
 
 def _configuration(issue: Issue, credentials: Path) -> Path:
