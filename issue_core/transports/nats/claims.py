@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import socket
-from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from issue_core.errors import NatsError, NatsMissing
 from issue_core.transports.nats import names
-from issue_core.transports.nats.jetstream import NO_MESSAGE, TIMEOUT, WRONG_LAST_SEQUENCE, answer_to, ask
+from issue_core.transports.nats.jetstream import TIMEOUT, WRONG_LAST_SEQUENCE, answer_to
+from issue_core.transports.nats.stored import get_last
 from issue_core.transports.nats.waiting import together
 
 if TYPE_CHECKING:
@@ -103,15 +103,11 @@ class Bucket:
 
     async def _get(self, key: str) -> tuple[Claim | None, int]:
         """The claim under ``key`` and its sequence number; none where a person removed it, or what is there is none."""
-        body = {"last_by_subj": f"$KV.{self.name}.{key}"}
+        message = await get_last(self.link, f"KV_{self.name}", f"$KV.{self.name}.{key}")
+        if message is None:
+            return None, 0
         try:
-            message = (await ask(self.link, f"STREAM.MSG.GET.KV_{self.name}", body))["message"]
-        except NatsError as error:
-            if error.api_code == NO_MESSAGE:
-                return None, 0
-            raise
-        try:
-            value = json.loads(b64decode(message.get("data", "")))
-            return Claim(str(value["ledger"]), str(value["digest"])), message["seq"]
+            value = json.loads(message.body)
+            return Claim(str(value["ledger"]), str(value["digest"])), message.seq
         except (ValueError, KeyError, TypeError):
-            return None, message["seq"]
+            return None, message.seq

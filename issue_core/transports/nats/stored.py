@@ -57,6 +57,11 @@ async def get_next(link: Link, stream: str, seq: int, subjects: str = ">") -> St
     return await _get(link, stream, {"seq": seq, "next_by_subj": subjects})
 
 
+async def get_last(link: Link, stream: str, subject: str) -> Stored | None:
+    """The last message under this subject, if there is one. Raises what :func:`jetstream.ask` raises."""
+    return await _get(link, stream, {"last_by_subj": subject})
+
+
 async def _get(link: Link, stream: str, body: Mapping[str, Any]) -> Stored | None:
     try:
         found = (await ask(link, f"STREAM.MSG.GET.{stream}", body))["message"]
