@@ -120,17 +120,23 @@ class NatsServer:
             f'jetstream {{ store_dir: "{self.store}" }}\n{self.cluster}{self.more}\n'
         )
 
+    def monitored(self, path: str) -> tuple[int, bytes]:
+        """What its monitor answers: the status and the body; raises OSError where it does not."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.monitor, timeout=TIMEOUT)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
     def _is_ready(self) -> bool:
         assert self.process
         assert self.process.poll() is None, f"{self.name} ended:\n{self.log[-3000:]}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.monitor, timeout=TIMEOUT)
         try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
+            return self.monitored("/healthz")[0] == 200
         except OSError:
             return False
-        finally:
-            connection.close()
 
 
 @contextmanager
@@ -166,7 +172,17 @@ def nats_cluster(folder: Path, *, more: str = "", advertise: bool = True) -> Ite
             server.start(wait=False)
         for server in servers:
             server.wait_until_ready()
+        until(lambda: _agree(servers), "the three have not come to one leader")
         yield servers
+
+
+def _agree(servers: Sequence[NatsServer]) -> bool:
+    """Whether all of them know one leader, which has heard from the others: before that, a request may be lost."""
+    told = [json.loads(server.monitored("/jsz")[1])["meta_cluster"] for server in servers]
+    others = [each.get("replicas") or [] for each in told]
+    leaders = {each.get("leader", "") for each in told}
+    heard = max(sum(bool(replica.get("current")) for replica in each) for each in others)
+    return len(leaders) == 1 and "" not in leaders and heard == len(servers) - 1
 
 
 def free_port() -> int:
