@@ -124,8 +124,6 @@ def routes(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
 
 def nats(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
     """Whether NATS is as it must be, where it is used at all."""
-    import asyncio
-
     from issue_core.errors import IssueCoreError
     from issue_core.ledger import claims
 
@@ -139,11 +137,12 @@ def nats(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
 
         require()
         from issue_core.transports.nats.checkup import examine
+        from issue_core.transports.nats.waiting import run
 
         async def examined() -> list[tuple[bool, str, str | None]]:
             return [each async for each in examine(used, claims=is_marked)]
 
-        found = asyncio.run(examined())
+        found = run(examined())
     except IssueCoreError as error:
         yield _wrong(f"NATS: {error.message}", error.hint or "issue config show says what is in force")
     else:

@@ -61,10 +61,10 @@ def list_dead_letters(
     below a line with these names. With --json each is an object with seq, state, died_at, reason, deliveries,
     consumer, stream, stream_seq, subject, target_repo, event_id and size; what is not known is null.
     """
-    import asyncio
+    from issue_core.transports.nats.waiting import run
 
     settings = settings_for(config, ledger, url=nats_url, context=context, stream=stream)
-    asyncio.run(_list(settings, limit or None, json=json))
+    run(_list(settings, limit or None, json=json))
 
 
 async def _list(settings: NatsSettings, limit: int | None, *, json: bool) -> None:
@@ -119,14 +119,13 @@ def show(
     In a pipe: one line for each field, its name and its value separated by a tab. With --json it is what the list has,
     with headers, raw (the body as text) and raw_base64 (the body byte for byte), which are null where it expired.
     """
-    import asyncio
-
     from issue_core.cli import output
     from issue_core.errors import UsageError
+    from issue_core.transports.nats.waiting import run
 
     if raw and output.on_terminal():
         raise UsageError("the body as it came could do anything to a terminal", hint="Send it to a file: --raw > FILE")
-    letter = asyncio.run(_find(settings_for(config, ledger, url=nats_url, context=context, stream=stream), seq))
+    letter = run(_find(settings_for(config, ledger, url=nats_url, context=context, stream=stream), seq))
     if raw:
         output.write_bytes(_body(letter))
     elif json:
@@ -170,15 +169,14 @@ def replay(
     when one of them cannot be published. With --json each is an object with seq, outcome (replayed, gone or refused),
     stream, stream_seq and problem.
     """
-    import asyncio
-
     from issue_core.cli import output
+    from issue_core.transports.nats.waiting import run
 
     settings = settings_for(config, ledger, url=nats_url, context=context, stream=stream)
     _refuse_unclear(seqs, every)
     told = _Told(json=json)
     with _progress_said(told.counts, "replayed"):
-        asyncio.run(_replay(settings, seqs, told.hear))
+        run(_replay(settings, seqs, told.hear))
     if not json:
         told.refusals()
         output.line(told.summary())
@@ -255,9 +253,8 @@ def drop(
 
     A message that has no copy yet stays in its stream until it expires, but is not delivered again.
     """
-    import asyncio
-
     from issue_core.cli import output
+    from issue_core.transports.nats.waiting import run
 
     settings = settings_for(config, ledger, url=nats_url, context=context, stream=stream)
     _refuse_unclear(seqs, every)
@@ -265,7 +262,7 @@ def drop(
         _confirm(settings, seqs)
     counts: Counter[str] = Counter()
     with _progress_said(counts, "dropped"):
-        asyncio.run(_drop(settings, seqs, counts))
+        run(_drop(settings, seqs, counts))
     if json:
         output.json_line({"dropped": counts["dropped"]})
     else:

@@ -115,11 +115,10 @@ def setup(
 
     Nothing that exists is changed without --apply. Ends with 3 when something still differs.
     """
-    import asyncio
-
     from issue_core.cli import output
     from issue_core.errors import UsageError
     from issue_core.transports.nats import names
+    from issue_core.transports.nats.waiting import run
     from issue_core.transports.nats.wanted import all_wanted
 
     settings = settings_for(
@@ -133,7 +132,7 @@ def setup(
     if claims_ttl is not None and not (claims or settings.claims):
         raise UsageError("--claims-ttl has no meaning without --claims")
     wanted = all_wanted(settings, replicas=replicas, claims=claims or settings.claims, claims_ttl=_seconds(claims_ttl))
-    states = asyncio.run(_set_up(settings, wanted, apply=apply))
+    states = run(_set_up(settings, wanted, apply=apply))
     for state in states:
         if json:
             output.json_line(_to_json(state))
@@ -158,12 +157,11 @@ def status(
 
     In a pipe: one line for each counter, its name and its value separated by a tab.
     """
-    import asyncio
-
     from issue_core.cli import output
+    from issue_core.transports.nats.waiting import run
 
     settings = settings_for(config, ledger, url=nats_url, context=context, stream=stream, durable=durable)
-    found = asyncio.run(_read_status(settings))
+    found = run(_read_status(settings))
     if json:
         output.json_line(found.to_json())
     elif output.on_terminal():

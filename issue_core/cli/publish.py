@@ -54,11 +54,11 @@ def publish(
     What is published a second time, within the stream's window of two minutes, counts as a duplicate at once; later,
     the ledger tells.
     """
-    import asyncio
     import gc
 
     from issue_core.cli import context as command
     from issue_core.cli import output
+    from issue_core.transports.nats.waiting import run
     from issue_core.transports.stream import open_inputs
 
     settings = command.settings(config, ledger)
@@ -69,7 +69,7 @@ def publish(
     counts: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
     with _progress_said(counts):
-        asyncio.run(
+        run(
             _publish(
                 nats, inputs, counts, warnings, strict=strict, max_document=settings.ingest.max_document, json=json
             )

@@ -68,10 +68,10 @@ def server(shared: NatsServer) -> Iterator[NatsServer]:
     with_link(shared, remove_all)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[NatsServer]]:
-    """Three servers with the streams on each."""
-    with nats_cluster(tmp_path_factory.mktemp("cluster"), more=LAME_DUCK) as servers:
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[list[NatsServer]]:
+    """Three servers with the streams on each, and nothing in them."""
+    with nats_cluster(tmp_path, more=LAME_DUCK) as servers:
         make_streams(urls(servers), ack_wait=30, replicas=3)
         yield servers
 

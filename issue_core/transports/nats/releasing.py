@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from issue_core.errors import IssueCoreError, LedgerError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from issue_core.config import NatsSettings
     from issue_core.ledger import Ledger
 
@@ -54,16 +56,20 @@ class Release:
         from issue_core.transports.nats import require
 
         require()
-        import asyncio
+        from issue_core.transports.nats.waiting import run
 
-        asyncio.run(_settle(self._settings, ledger, self._stop))
+        run(_settle(self._settings, ledger, self._stop))
 
 
 async def _settle(settings: NatsSettings, ledger: Ledger, stop: threading.Event) -> None:
     from issue_core.transports.nats.connection import connected
-    from issue_core.transports.nats.holding import join, settle_held
-    from issue_core.transports.nats.waiting import bridged
+    from issue_core.transports.nats.holding import GRACE, join, settle_held
+    from issue_core.transports.nats.waiting import bridged, unless
 
-    async with bridged(stop) as stopping, connected(settings) as link:
-        if bucket := await join(link, settings, ledger, stopping):
-            await settle_held(bucket, ledger, stopping)
+    async def settled(stopping: asyncio.Event) -> None:
+        async with connected(settings) as link:
+            if bucket := await join(link, settings, ledger, stopping):
+                await settle_held(bucket, ledger, stopping)
+
+    async with bridged(stop) as stopping:
+        await unless(stopping, settled(stopping), grace=GRACE)

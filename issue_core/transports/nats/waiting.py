@@ -51,11 +51,32 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, _T], *, grace: f
         return task.result() if task.done() else None
     finally:
         stopped.cancel()
-        while not task.done():
-            task.cancel()  # more than once: nats-py swallows one that finds it at the wrong moment
-            await asyncio.wait({task}, timeout=BETWEEN)
-        if not task.cancelled():
-            task.exception()  # heard, or of no use any more
+        await _end(task)
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """What ``work`` gives, in a loop of its own, until Ctrl-C ends it.
+
+    Raises:
+        KeyboardInterrupt: it did.
+    """
+
+    async def heard() -> _T:
+        task = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            await _end(task)
+
+    return asyncio.run(heard())
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    while not task.done():
+        task.cancel()  # more than once: nats-py swallows one that comes at the wrong moment, and so does wait_for of 3.11
+        await asyncio.wait({task}, timeout=BETWEEN)
+    if not task.cancelled():
+        task.exception()  # heard, or of no use any more
 
 
 async def together(works: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
