@@ -73,7 +73,7 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 
 async def _end(task: asyncio.Future[Any]) -> None:
     while not task.done():
-        task.cancel()  # more than once: nats-py swallows one that comes at the wrong moment, and so does wait_for of 3.11
+        task.cancel()  # again and again: nats-py swallows one at the wrong moment, and so does wait_for of 3.11
         await asyncio.wait({task}, timeout=BETWEEN)
     if not task.cancelled():
         task.exception()  # heard, or of no use any more
