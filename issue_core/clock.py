@@ -1,4 +1,4 @@
-"""The time, in one place, so that a test can bring its own."""
+"""The time, in one place, so that a test can bring its own; and how a length of time is shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux, see random(4)
+
+
+def figure(seconds: float) -> str:
+    """A length of time in one figure: ``42 s``, ``7 min``, ``3 h``, ``1,200 d``."""
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{int(seconds // length):,} {unit}"
+    return f"{int(seconds)} s"
 
 
 class Clock:

@@ -359,7 +359,7 @@ def _table(rows: Sequence[Sequence[object]]) -> Table:
 
     from rich.table import Table
 
-    from issue_core.cli.listing import age
+    from issue_core.cli import terminal
     from issue_core.cli.output import styled
 
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
@@ -373,7 +373,7 @@ def _table(rows: Sequence[Sequence[object]]) -> Table:
     table.add_column("size", justify="right", no_wrap=True)
     now = datetime.now(UTC)
     for seq, state, died_at, *rest in rows:
-        table.add_row(*(styled(value) for value in (seq, state, age(str(died_at), now), *rest)))
+        table.add_row(*(styled(value) for value in (seq, state, terminal.ago(str(died_at), now), *rest)))
     return table
 
 

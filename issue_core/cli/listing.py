@@ -147,19 +147,3 @@ def _table(tasks: list[Task], now: datetime) -> Table:
     repo.max_width = width * 2 // 9
     terminal.fit(table, at=5)
     return table
-
-
-def age(then: str, now: datetime) -> str:
-    """How long ago ``then`` (as the ledger writes times) was, in one figure: ``42s``, ``7m``, ``3h``, ``12d``."""
-    from issue_core.task import from_text
-
-    seconds = max(0, int((now - from_text(then)).total_seconds()))
-    return span(seconds)
-
-
-def span(seconds: float) -> str:
-    """A length of time in one figure: ``42s``, ``7m``, ``3h``, ``12d``."""
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)}{unit}"
-    return f"{int(seconds)}s"

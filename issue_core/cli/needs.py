@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from issue_core.clock import figure
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -42,7 +44,7 @@ def needs(ledger: Ledger, counted: Mapping[str, Any], longest: float | None) -> 
         yield Need("rejects", f"{rejects:,} rejected", "issue rejects list")
     age = counted["oldest_pending_age_s"]
     if longest is not None and age is not None and age > longest:
-        yield Need("age", f"the oldest pending task waits for {_span(age)}", "issue sync")
+        yield Need("age", f"the oldest pending task waits for {figure(age)}", "issue sync")
     now = ledger.clock.now()
     with ledger.read() as connection:
         doubts = waits.in_doubt_since_before(connection, to_text(now - DOUBT))
@@ -66,9 +68,3 @@ def needs(ledger: Ledger, counted: Mapping[str, Any], longest: float | None) -> 
 def _parked(parked: Parked) -> Need:
     name = f"{parked.backend} {parked.project}".strip()
     return Need("parked", f"{name} is parked: {parked.reason}", "issue config check")
-
-
-def _span(seconds: float) -> str:
-    from issue_core.cli.listing import span
-
-    return span(seconds)

@@ -118,7 +118,7 @@ def _show(shown: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     from issue_core.cli.output import show, styled
-    from issue_core.cli.terminal import figure
+    from issue_core.clock import figure
 
     summary = Table.grid(padding=(0, 2))
     longest = len(f"{shown['total']:,}")

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from issue_core.cli.output import styled
+from issue_core.clock import figure
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,8 +19,6 @@ WIDE = 120
 """Columns of a terminal from which on there is room for what can be done without."""
 
 _GAP = 2  # between two columns of a table
-
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 # Terminals that print what they do not know, or show nothing where a link stands.
 _LINKLESS = frozenset({"", "dumb", "linux", "vt100", "vt220", "ansi", "cygwin"})
@@ -41,14 +40,6 @@ def ago(then: str, now: datetime) -> str:
     if abs(seconds) < 1:
         return "now"
     return f"{figure(seconds)} ago" if seconds > 0 else f"in {figure(-seconds)}"
-
-
-def figure(seconds: float) -> str:
-    """A length of time in one figure: ``42 s``, ``7 min``, ``3 h``, ``12 d``."""
-    for unit, length in _UNITS:
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds)} s"
 
 
 def knows_links() -> bool:

@@ -113,7 +113,8 @@ def _meant(prefix: tuple[str, ...], name: str, here: list[str]) -> str:
     # Addresses and credentials have names of their own: what a backend calls a host is not that of a server of ours.
     others = [key.name for key in KEYS if prefix[:1] in ((), ("sync",)) or not key.name.startswith(("serve.", "nats."))]
     if elsewhere := [key for key in others if key.rpartition(".")[2] == name]:
-        return f"did you mean {elsewhere[0]}?"
+        above = "" if "." in elsewhere[0] else " It stands at the top, above every [table]"
+        return f"did you mean {elsewhere[0]}?{above}"
     near = nearest(name, here)
     return f"did you mean {dotted(*prefix, near)}?" if near else f"here there is: {', '.join(here)}"
 

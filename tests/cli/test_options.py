@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from issue_core.cli.listing import age, span
 from issue_core.cli.options import moment
 from issue_core.errors import UsageError
 
@@ -34,14 +33,3 @@ def test_an_age_is_counted_back_from_now_and_a_date_is_in_utc(text: str, then: s
 def test_what_is_neither_is_refused_with_the_option_it_stood_at(text: str) -> None:
     with pytest.raises(UsageError, match="--until"):
         moment(text, NOW, "--until")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0s"), (59.9, "59s"), (60, "1m"), (7199, "1h"), (86400 * 400, "400d")]
-)
-def test_a_span_is_one_figure(seconds: float, shown: str) -> None:
-    assert span(seconds) == shown
-
-
-def test_an_age_is_never_negative_when_clocks_differ() -> None:
-    assert age("2026-03-01T12:00:05.000Z", NOW) == "0s"

@@ -219,7 +219,10 @@ def test_the_first_route_that_matches_decides_else_the_default(tmp_path: Path) -
         ("[synk]\nlease = 1", "synk: there is no such key; did you mean sync?"),
         ("[sync]\nlaese = 150", "sync.laese: there is no such key; did you mean sync.lease?"),
         ("lease = 150", "lease: there is no such key; did you mean sync.lease?"),
-        ("[sync]\nledger = 'x'", "sync.ledger: there is no such key; did you mean ledger?"),
+        (
+            "[sync]\nledger = 'x'",
+            "sync.ledger: there is no such key; did you mean ledger? It stands at the top, above every [table]",
+        ),
         ("[http]\nport = 1", "http: there is no such key; here there is: ledger, "),
         ("[serve]\nprot = 1", "serve.prot: there is no such key; did you mean serve.port?"),
         ("[serve]\nkey = 's3cr3t'", "serve.key: there is no such key; did you mean serve.keys?"),

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NewType
 from urllib.parse import urlsplit
 
+from issue_core.clock import figure
 from issue_core.task import from_text
 from issue_core.visible import escape
 
@@ -21,8 +22,6 @@ Html = NewType("Html", str)
 NOTHING = Html("")
 
 _WEB = ("http", "https")
-
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def cut(shown: str, longest: int) -> str:
@@ -95,11 +94,8 @@ def to_task(wanted: str | int, shown: Html) -> Html:
 
 
 def span(seconds: float) -> str:
-    """A length of time in one figure: ``42 s``, ``7 min``, ``3 h``, ``12 d``."""
-    for unit, length in _UNITS:
-        if seconds >= length:
-            return f"{int(seconds // length):,}\u00a0{unit}"
-    return "0\u00a0s"
+    """A length of time in one figure, never broken over two lines."""
+    return figure(max(0, seconds)).replace(" ", "\u00a0")
 
 
 def ago(moment: str, now: datetime) -> Html:
