@@ -213,7 +213,9 @@ class _Told:
     def hear(self, replayed: Replayed) -> None:
         """This became of one."""
         from issue_core.cli import output
+        from issue_core.cli.receipts import noted
 
+        noted([replayed], "replayed")
         self.counts[replayed.outcome] += 1
         if self._json:
             output.json_line(replayed.to_json())

@@ -122,8 +122,9 @@ def _documents(inputs: list[Input], max_document: int) -> Iterator[list[Document
 
 def _report(published: list[Published], *, json: bool) -> None:
     from issue_core.cli import output
-    from issue_core.cli.receipts import problems, shortened
+    from issue_core.cli.receipts import noted, problems, shortened
 
+    noted(published, "published")
     if json:
         output.write("".join([output.to_json(each.to_json()) + "\n" for each in published]))
         output.flush()

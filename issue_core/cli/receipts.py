@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from issue_core.cli.output import escape, note, says_steps
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from issue_core.task import FieldProblem, Receipt
 
-_NOTED = ("outcome", "event_id", "seq", "state", "reject_id", "file", "line", "index")
+_NOTED = ("outcome", "event_id", "seq", "state", "reject_id", "stream", "stream_seq", "file", "line", "index")
 
 _LONGEST = 600  # characters of one line about a reject; `issue rejects show` has the rest
 
@@ -23,12 +23,20 @@ def rejected(receipt: Receipt) -> str:
     return shortened(f"{receipt.place.shown()}: {kept} ({what}): {problems(receipt.errors)}")
 
 
-def noted(receipts: Iterable[Receipt]) -> None:
-    """Tell of each receipt, for whoever said ``-v``; without what is wrong with what was rejected, which quotes it."""
+class Outcome(Protocol):
+    """What became of one thing of many: a receipt, or what is like one."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As one JSON object."""
+        ...
+
+
+def noted(outcomes: Iterable[Outcome], event: str = "receipt") -> None:
+    """Tell of each outcome, for whoever said ``-v``; without what is wrong with what was refused, which quotes it."""
     if says_steps():
-        for receipt in receipts:
-            told = receipt.to_json()
-            note("receipt", **{name: told[name] for name in _NOTED if told.get(name) is not None})
+        for outcome in outcomes:
+            told = outcome.to_json()
+            note(event, **{name: told[name] for name in _NOTED if told.get(name) is not None})
 
 
 def problems(errors: Iterable[FieldProblem]) -> str:

@@ -189,9 +189,10 @@ class _Said:
     def heard(self, receipts: Sequence[Receipt]) -> None:
         """These are stored and acknowledged."""
         from issue_core.cli import output
-        from issue_core.cli.receipts import rejected
+        from issue_core.cli.receipts import noted, rejected
 
         self.took()
+        noted(receipts)
         self.counts.update([each.outcome for each in receipts])
         if any(each.state == "pending" for each in receipts):
             self.created()

@@ -177,6 +177,23 @@ def test_from_the_setup_to_the_issue_as_a_user_does_it(issue: Issue, shared: Nat
     with_link(shared, remove_all)
 
 
+def test_each_message_is_a_step_that_can_be_heard_on_both_sides(issue: Issue, server: NatsServer) -> None:
+    verbose = ("-v", "--log-format", "json", "--nats-url", server.url)
+    sent = issue.run("publish", *verbose, input=ndjson(a_spec(1), {"title": "a password"}))
+    came = issue.run("subscribe", *verbose, "--until-empty")
+    steps = [
+        (line["event"], line["outcome"], line.get("event_id"))
+        for line in map(json.loads, (sent.stderr + came.stderr).splitlines())
+        if line["event"] in ("published", "receipt")
+    ]
+    event_id = a_spec(1)["triggering_event_id"]
+    assert sorted(steps, key=str) == [
+        ("published", "invalid", None),
+        ("published", "published", event_id),
+        ("receipt", "created", event_id),
+    ]
+
+
 def test_with_sync_each_task_is_an_issue_soon(issue: Issue, server: NatsServer) -> None:
     put(server, a_spec(1), a_spec(2))
     with subscribing(issue, server.url, "--sync") as running:
