@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from json import JSONEncoder
+
+_encode = JSONEncoder(ensure_ascii=False).encode
 
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -16,13 +19,21 @@ def escape(text: str, *, multiline: bool = False) -> str:
     if text.isprintable():
         return text
     if multiline:
-        return hidden("\x00-\x08\x0b-\x1f").sub(_shown, text.replace("\r\n", "\n"))
-    return hidden("\x00-\x1f").sub(_shown, text)
+        return _hidden("\x00-\x08\x0b-\x1f").sub(_shown, text.replace("\r\n", "\n"))
+    return _hidden("\x00-\x1f").sub(_shown, text)
+
+
+def to_json(value: object) -> str:
+    """``value`` as one line of JSON, with hidden characters in JSON's own escapes: safe on a terminal, too."""
+    text = _encode(value)
+    if text.isprintable():
+        return text
+    return _hidden("").sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 # Few starts need one of these, so none is compiled before it is needed.
 @lru_cache
-def hidden(controls: str) -> re.Pattern[str]:
+def _hidden(controls: str) -> re.Pattern[str]:
     """What moves the cursor, reorders the line or cannot be seen: these of ASCII's controls, and all of the others.
 
     The joiners U+200C and U+200D are none: scripts and emoji need them.

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, suppress
-from json import JSONEncoder
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeVar
 
 from issue_core.errors import IssueCoreError
 from issue_core.visible import escape as escape
-from issue_core.visible import hidden
+from issue_core.visible import to_json as to_json
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -26,16 +25,6 @@ T = TypeVar("T")
 
 EXIT_READER_GONE = 141
 """128 and the number of SIGPIPE: what a shell shows for a program that writes to a pipe which nobody reads."""
-
-_encode = JSONEncoder(ensure_ascii=False).encode
-
-
-def to_json(value: object) -> str:
-    """``value`` as one line of JSON, with hidden characters in JSON's own escapes: safe on a terminal, too."""
-    text = _encode(value)
-    if text.isprintable():
-        return text
-    return hidden("").sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def prepare() -> None:
@@ -136,7 +125,7 @@ def log_as(*, verbosity: int | None = None, as_json: bool | None = None) -> None
     if _log.verbosity > 1:
         from issue_core.cli.logs import hear_requests
 
-        hear_requests()
+        hear_requests(lambda said: detail("http", said=said))
 
 
 def message(text: str) -> None:
