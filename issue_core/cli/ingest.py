@@ -221,8 +221,10 @@ def _say_empty(source: Input) -> None:
 
 
 def _summary(counts: Mapping[str, int], *, dry_run: bool) -> str:
+    from issue_core.cli import output
     from issue_core.task import OUTCOMES
 
-    parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
-    total = sum(counts.values())
+    number = "{:,}" if output.on_terminal() else "{}"
+    parts = ", ".join(f"{number.format(counts[outcome])} {outcome}" for outcome in OUTCOMES)
+    total = number.format(sum(counts.values()))
     return f"{total} received: {parts}" + (" (dry run: nothing was stored)" if dry_run else "")

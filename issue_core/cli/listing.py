@@ -26,13 +26,22 @@ from issue_core.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from rich.table import Table
+    from rich.text import Text
 
     from issue_core.task import Task
 
 HEADER = ("seq", "event_id", "state", "priority", "repo", "title", "created_at", "url")
 """What a pipe gets, tab-separated, below a line with these names."""
+
+_SPARE = ("issue", "accepted", "prio", "repo")  # columns that go, in this order, where the title has no room
+
+_ENOUGH = 30  # characters of a title that tell what it is about
+
+_ALL = "issue list without filters shows all; issue status counts them."
+_FIRST = "issue ingest FILE stores TaskSpecs; issue new TITLE --repo REPO makes a task by hand."
 
 _PAGE = 500  # rows of one table on a terminal: rich needs all of a table before it can draw the first line
 
@@ -67,7 +76,7 @@ def list_tasks(
     In a pipe the columns are seq, event_id, state, priority, repo, title, created_at and url, separated by tabs,
     below a line with these names.
     """
-    from issue_core.cli import context, output
+    from issue_core.cli import context
     from issue_core.ledger import queries
 
     with context.open_ledger(context.settings(config, ledger)) as store, store.read() as connection:
@@ -87,9 +96,17 @@ def list_tasks(
         found = queries.tasks(connection, wanted, limit=limit or None, newest_first=True)
         first = next(found, None)
         if first is None:
-            output.message(f"no task in the ledger {store.path}" if wanted == queries.Filter() else "no such task")
+            _say_none(store.path, is_filtered=wanted != queries.Filter())
         else:
             _print(chain([first], found), now, json=json)
+
+
+def _say_none(ledger: Path, *, is_filtered: bool) -> None:
+    from issue_core.cli import output
+
+    output.message("no such task" if is_filtered else f"no task in the ledger {ledger}")
+    if output.is_watched():
+        output.message(f"hint: {_ALL if is_filtered else _FIRST}")
 
 
 def _unchanged(listed: Mapping[str, int]) -> str:
@@ -123,27 +140,77 @@ def _row(task: Task) -> tuple[object, ...]:
 
 
 def _table(tasks: list[Task], now: datetime) -> Table:
+    """The tasks in as many columns as there is room for beside the title."""
+    from issue_core.cli import terminal
+
+    cells = _cells(tasks, now, is_wide=terminal.width() >= terminal.WIDE)
+    for n in range(len(_SPARE) + 1):
+        table = _drawn({name: column for name, column in cells.items() if name not in _SPARE[:n]})
+        title = next(column for column in table.columns if column.header == "title")
+        if (title.max_width or 0) >= min(terminal.widest(title), terminal.width() // 4, _ENOUGH):
+            break
+    return table
+
+
+def _cells(tasks: list[Task], now: datetime, *, is_wide: bool) -> dict[str, list[Text]]:
+    """The columns, by their names. Whether the address has a column or not, the title leads there."""
     from issue_core.cli import terminal
     from issue_core.cli.output import styled
 
-    width = terminal.width()
-    has_urls = width >= terminal.WIDE and any(task.remote for task in tasks)
-    names = ("seq", "state", "prio", "accepted", "repo", "title", *(["issue"] if has_urls else []))
-    table = terminal.table(*names, right=frozenset({"seq", "accepted"}))
-    for task in tasks:
-        url = task.remote.url if task.remote else None
-        # Where there is no room for the address, the title leads there.
-        title = terminal.linked(task.title, url) if url and not has_urls else styled(task.title, "none")
-        table.add_row(
-            styled(task.seq),
-            styled(task.state),
-            styled(task.priority),
-            styled(terminal.ago(task.created_at, now), "dim"),
-            styled(task.target_repo, "none"),
-            title,
-            *([terminal.linked(url, url) if url else ""] if has_urls else []),
-        )
-    repo = table.columns[4]
-    repo.max_width = width * 2 // 9
-    terminal.fit(table, at=5)
+    urls = [task.remote.url if task.remote else None for task in tasks]
+    cells = {
+        "seq": [styled(task.seq) for task in tasks],
+        "state": [_state(task, now, says_when=is_wide) for task in tasks],
+        "prio": [styled(task.priority) for task in tasks],
+        "accepted": [styled(terminal.ago(task.created_at, now), "dim") for task in tasks],
+        "repo": [styled(task.target_repo, "none") for task in tasks],
+        "title": [_leading_to(url, task.title) for task, url in zip(tasks, urls, strict=True)],
+    }
+    if is_wide and any(urls):
+        cells["issue"] = [_leading_to(url, url) for url in urls]
+    if is_wide and any(map(_error, tasks)):
+        cells["error"] = [styled(_error(task), "none") for task in tasks]
+    return cells
+
+
+def _drawn(cells: Mapping[str, list[Text]]) -> Table:
+    from issue_core.cli import terminal
+
+    table = terminal.table(*cells, right=frozenset({"seq", "accepted"}))
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*row)
+    named = dict(zip(cells, table.columns, strict=True))
+    if "repo" in named:
+        named["repo"].max_width = terminal.width() * 2 // 9
+    if "issue" in named:  # an address that is cut leads nowhere
+        named["issue"].min_width = terminal.needed(named["issue"])
+    terminal.fit(table, at=list(cells).index("title"))
     return table
+
+
+def _state(task: Task, now: datetime, *, says_when: bool) -> Text:
+    """The state; of a task that is pending for a reason of its own, that reason."""
+    from issue_core.cli import terminal
+    from issue_core.cli.output import STYLES, styled
+    from issue_core.task import to_text
+
+    shown: str = task.state
+    if task.state == "pending" and task.in_doubt_since:
+        shown = "in doubt"
+    elif task.state == "pending" and says_when and task.next_attempt_at and task.next_attempt_at > to_text(now):
+        shown = f"pending, {terminal.ago(task.next_attempt_at, now)}"
+    text: Text = styled(shown, STYLES[task.state])
+    return text
+
+
+def _leading_to(url: str | None, shown: str | None) -> Text:
+    from issue_core.cli import terminal
+    from issue_core.cli.output import styled
+
+    text: Text = terminal.linked(shown, url) if url else styled(shown, "none")
+    return text
+
+
+def _error(task: Task) -> str:
+    """The first line of what a failed task failed for; of another, nothing."""
+    return (task.last_error or "").partition("\n")[0] if task.state == "failed" else ""

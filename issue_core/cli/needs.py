@@ -9,6 +9,7 @@ from issue_core.clock import figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from issue_core.ledger import Ledger
     from issue_core.ledger.limits import Parked
@@ -36,7 +37,7 @@ class Need(NamedTuple):
 def needs(ledger: Ledger, counted: Mapping[str, Any], longest: float | None) -> Iterator[Need]:
     """Each of them. ``counted`` is what ``issue status --json`` shows; ``longest`` how many seconds a task may wait."""
     from issue_core.ledger import history, limits, waits
-    from issue_core.task import to_text
+    from issue_core.task import from_text, to_text
 
     if failed := counted["states"]["failed"]:
         yield Need("failed", f"{failed:,} failed", "issue list --state failed")
@@ -54,17 +55,19 @@ def needs(ledger: Ledger, counted: Mapping[str, Any], longest: float | None) -> 
     if doubts:
         yield Need("doubts", f"{doubts:,} in doubt for an hour or longer", "issue sync, then issue list --in-doubt")
     if held_at and held_at <= to_text(now - HELD):
-        held = counted["states"]["held"]
-        yield Need("held", f"{held:,} held, since {held_at}", "issue sync says what keeps their claims")
+        held, lasted = counted["states"]["held"], figure((now - from_text(held_at)).total_seconds())
+        yield Need("held", f"{held:,} held for {lasted}", "issue sync says what keeps their claims")
     if doubles:
         yield Need(
             "doubles",
             f"{doubles:,} issue{'' if doubles == 1 else 's'} may be one too many",
             "issue show ID: its history says late, double or contested",
         )
-    yield from (_parked(each) for each in all_parked if each.code in _REFUSALS or each.since <= now - DOWN)
+    yield from (_parked(each, now) for each in all_parked if each.code in _REFUSALS or each.since <= now - DOWN)
 
 
-def _parked(parked: Parked) -> Need:
+def _parked(parked: Parked, now: datetime) -> Need:
     name = f"{parked.backend} {parked.project}".strip()
-    return Need("parked", f"{name} is parked: {parked.reason}", "issue config check")
+    lasted, left = (now - parked.since).total_seconds(), (parked.until - now).total_seconds()
+    again = f"tried again in {figure(left)}" if left > 0 else "tried again by the next sync"
+    return Need("parked", f"{name} is parked for {figure(lasted)}, {again}: {parked.reason}", "issue config check")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 T = TypeVar("T")
 
@@ -244,10 +244,17 @@ def on_terminal() -> bool:
 
 def show(*renderables: RenderableType, stream: TextIO | None = None) -> None:
     """Print what rich can print, to standard output unless told otherwise. Raises what :func:`write` raises."""
+    with _writing():
+        console(stream or sys.stdout).print(*renderables, sep="\n")
+
+
+def console(stream: TextIO) -> Console:
+    """What draws on ``stream``. Without 256 colours it draws in none: a theme decides what the others look like."""
     from rich.console import Console
 
-    with _writing():
-        Console(file=stream or sys.stdout, highlight=False, emoji=False, markup=False).print(*renderables, sep="\n")
+    new = Console(file=stream, highlight=False, emoji=False, markup=False)
+    new.no_color = new.no_color or new.color_system not in ("256", "truecolor")
+    return new
 
 
 _GREEN, _ORANGE, _RED, _PURPLE, _BLUE = "color(28)", "color(130)", "color(160)", "color(163)", "color(27)"

@@ -56,7 +56,7 @@ class _Bar:
                 return
             self._shown = _new(self._total)
         received = sum(counts.values())
-        rejected = counts["conflict"] + counts["invalid"]
+        rejected = _rejected(counts["conflict"] + counts["invalid"])
         task = self._shown.tasks[0]
         rate = received / max(task.elapsed or 0, 0.001)
         self._shown.update(task.id, completed=sum(self._read.values()), received=received, rejected=rejected, rate=rate)
@@ -68,22 +68,27 @@ class _Bar:
             self._shown.stop()
 
 
+def _rejected(n: int) -> str:
+    """How many were rejected, as rich's markup: in colour once there is one."""
+    text = f"{n:,} rejected"
+    return f"[{output.STYLES['invalid']}]{text}[/]" if n else text
+
+
 def _new(total: int | None) -> Progress:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     shown = Progress(
         BarColumn(bar_width=20),
         DownloadColumn(),
         TextColumn("{task.fields[received]:,} TaskSpecs, {task.fields[rate]:,.0f}/s"),
-        TextColumn("[red]{task.fields[rejected]:,} rejected"),
+        TextColumn("{task.fields[rejected]}"),
         TimeRemainingColumn(compact=True),
-        console=Console(file=sys.stderr),
+        console=output.console(sys.stderr),
         auto_refresh=False,
         transient=True,
         # What goes to a file or a pipe must not pass through the bar.
         redirect_stdout=sys.stdout.isatty(),
     )
-    shown.add_task("", total=total, received=0, rejected=0, rate=0.0)
+    shown.add_task("", total=total, received=0, rejected=_rejected(0), rate=0.0)
     shown.start()
     return shown

@@ -10,7 +10,7 @@ from issue_core.cli.group import examples, new_app
 from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, completed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from rich.table import Table
@@ -80,8 +80,11 @@ def _in_words(value: object) -> object:
 
 
 def _one_line(entry: HistoryEntry) -> str:
-    details = " ".join(f"{name}={_in_words(value)}" for name, value in entry.detail.items())
-    return f"{entry.at} {entry.kind} {details}"
+    return f"{entry.at} {entry.kind} {_details(entry.detail)}"
+
+
+def _details(detail: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_in_words(value)}" for name, value in detail.items())
 
 
 def _show(task: Task, entries: list[HistoryEntry], now: datetime) -> None:
@@ -117,7 +120,10 @@ def _shown(name: str, value: object, now: datetime) -> Text:
 
 
 def _happened(entries: list[HistoryEntry], now: datetime) -> Table:
-    """The history; on a narrow terminal without the exact times, which a pipe and --json have."""
+    """The history without the attempts' numbers, on a narrow terminal without the exact times too.
+
+    A pipe and --json have both.
+    """
     from rich.table import Column, Table
 
     from issue_core.cli import terminal
@@ -127,7 +133,8 @@ def _happened(entries: list[HistoryEntry], now: datetime) -> Table:
     times = [Column(no_wrap=True), *([Column(justify="right", no_wrap=True)] if is_wide else [])]
     table = Table.grid(*times, Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for entry in entries:
-        details = " ".join(f"{name}={_in_words(value)}" for name, value in entry.detail.items())
+        # The attempt's number counts those of all tasks: beside "attempts 1" it would read as the twelfth try of this.
+        details = _details({name: value for name, value in entry.detail.items() if name != "attempt"})
         when = [styled(entry.at, "none")] if is_wide else []
         table.add_row(*when, styled(terminal.ago(entry.at, now), "dim"), styled(entry.kind), styled(details, "none"))
     return table

@@ -12,6 +12,8 @@ from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from rich.console import RenderableType
+
     from issue_core.cli.needs import Need
     from issue_core.ledger import Ledger
 
@@ -22,6 +24,7 @@ HEADER = ("what", "name", "state", "value")
 """What a pipe gets, tab-separated, below a line with these names."""
 
 _ROWS = 20  # repos shown on a terminal
+_LEAST_NAME = 8  # characters of a name beside its counts; where there is no room for them, the counts go below
 
 app = new_app()
 
@@ -62,17 +65,19 @@ def status(
     longest = None if max_age is None else seconds(max_age, "--max-age")
     with context.open_ledger(context.settings(config, ledger)) as store, store.read():
         shown = counted(store)
-        found = _needs(store, shown, longest) if check else []
+        is_screen = output.on_terminal() and not (json or check)
+        found = _needs(store, shown, longest) if check or is_screen else []
+        limited = _limited(store) if is_screen else ""
     if json:
         output.json_line(shown | ({"needs": [need._asdict() for need in found]} if check else {}))
     elif check:
         if found:
             output.line("; ".join(f"{need.what} ({need.hint})" for need in found))
-    elif output.on_terminal():
-        _show(shown)
+    elif is_screen:
+        _show(shown, limited, found)
     else:
         output.tsv(HEADER, _rows(shown))
-    if found:
+    if check and found:
         raise typer.Exit(3)
 
 
@@ -103,6 +108,17 @@ def _needs(ledger: Ledger, shown: Mapping[str, Any], longest: float | None) -> l
     return list(needs(ledger, shown, longest))
 
 
+def _limited(ledger: Ledger) -> str:
+    """Which trackers want no request for now, and when that ends."""
+    from issue_core.cli import terminal
+    from issue_core.ledger import limits
+
+    now = ledger.clock.now()
+    with ledger.read() as connection:
+        all_limited = limits.all_limited(connection, now)
+    return ", ".join(f"{name} ends {terminal.from_now((now - at).total_seconds())}" for name, at in all_limited.items())
+
+
 def _rows(shown: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     yield "tasks", None, "total", shown["total"]
     yield from (("tasks", None, state, n) for state, n in shown["states"].items())
@@ -114,45 +130,59 @@ def _rows(shown: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
             yield from ((what, name, state, n) for state, n in states.items())
 
 
-def _show(shown: Mapping[str, Any]) -> None:
+def _show(shown: Mapping[str, Any], limited: str, found: list[Need]) -> None:
     from rich.table import Table
 
-    from issue_core.cli.output import show, styled
-    from issue_core.clock import figure
+    from issue_core.cli.output import STYLES, show, styled
+    from issue_core.cli.terminal import from_now
 
     summary = Table.grid(padding=(0, 2))
     longest = len(f"{shown['total']:,}")
     for state, n in {**shown["states"], "total": shown["total"]}.items():
         summary.add_row(styled(state), styled(f"{n:>{longest},}", "bold" if n else "dim"))
     if shown["oldest_pending_age_s"] is not None:
-        summary.add_row(styled("oldest pending"), styled(f"{figure(shown['oldest_pending_age_s'])} ago"))
+        summary.add_row(styled("oldest pending"), styled(from_now(shown["oldest_pending_age_s"])))
     received = ", ".join(f"{n:,} {outcome}" for outcome, n in shown["received"].items())
     summary.add_row(styled("received"), styled(received))
     summary.add_row(
         styled("rejects open"),
-        styled(f"{shown['rejects']:>{longest},}", "bold color(160)" if shown["rejects"] else "dim"),
+        styled(f"{shown['rejects']:>{longest},}", STYLES["failed"] if shown["rejects"] else "dim"),
     )
+    if limited:
+        summary.add_row(styled("tracker's limit"), styled(limited, STYLES["deferred"]))
     show(summary)
+    if found:
+        show("", *(styled(f"{need.what} ({need.hint})", STYLES["failed"]) for need in found))
     for what in ("backends", "repos"):
         if shown[what]:
-            show("", _by_name(what, shown[what]))
+            show("", *_by_name(what, shown[what]))
 
 
-def _by_name(what: str, counts: Mapping[str, Mapping[str, int]]) -> Any:
-    from rich.table import Table
-
+def _by_name(what: str, counts: Mapping[str, Mapping[str, int]]) -> Iterator[RenderableType]:
+    """The counts of the names that have most: a table, or where that is too wide a line for each of them."""
+    from issue_core.cli import terminal
     from issue_core.cli.output import STYLES, styled
     from issue_core.task import STATES
 
     states = [state for state in STATES if any(state in each for each in counts.values())]
     most_first = sorted(counts.items(), key=lambda item: -sum(item[1].values()))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(what, overflow="ellipsis", no_wrap=True)
-    for state in states:
-        table.add_column(state, justify="right")
+    table = terminal.table(what, *states, right=frozenset(states))
     for name, each in most_first[:_ROWS]:
         cells = (styled(f"{each[state]:,}", STYLES[state]) if each.get(state) else "" for state in states)
         table.add_row(styled(name, "none"), *cells)
+    for column in table.columns[1:]:
+        column.min_width = terminal.needed(column)
+    terminal.fit(table, at=0)
+    if (table.columns[0].max_width or 0) >= min(_LEAST_NAME, terminal.widest(table.columns[0])):
+        yield table
+    else:
+        yield styled(what, "bold")
+        yield from (_as_line(name, each) for name, each in most_first[:_ROWS])
     if len(counts) > _ROWS:
-        table.add_row(styled(f"and {len(counts) - _ROWS:,} more (--json has them all)", "dim"))
-    return table
+        yield styled(f"and {len(counts) - _ROWS:,} more (--json has them all)", "dim")
+
+
+def _as_line(name: str, states: Mapping[str, int]) -> Any:
+    from issue_core.cli.output import styled
+
+    return styled(f"{name}: " + ", ".join(f"{n:,} {state}" for state, n in states.items()), "none")

@@ -36,7 +36,11 @@ def ago(then: str, now: datetime) -> str:
     """When ``then`` (as the ledger writes times) is, in one figure: ``3 h ago``, ``in 5 min``, ``now``."""
     from issue_core.task import from_text
 
-    seconds = (now - from_text(then)).total_seconds()
+    return from_now((now - from_text(then)).total_seconds())
+
+
+def from_now(seconds: float) -> str:
+    """When it was so many ``seconds`` ago, or (below 0) will be, in the words of :func:`ago`."""
     if abs(seconds) < 1:
         return "now"
     return f"{figure(seconds)} ago" if seconds > 0 else f"in {figure(-seconds)}"
@@ -85,10 +89,14 @@ def table(*columns: str, right: frozenset[str] = frozenset()) -> Table:
 
 
 def fit(table: Table, *, at: int) -> None:
-    """Give column ``at`` what it needs of what those before it leave, but for a third that one behind it may need."""
-    others = table.columns[:at]
+    """Give column ``at`` what the others leave, but for a third that one behind it may need.
+
+    One that has a ``min_width`` is whole wherever it stands.
+    """
+    behind = [column for column in table.columns[at + 1 :] if not column.min_width]
+    others = [*table.columns[:at], *(column for column in table.columns[at + 1 :] if column.min_width)]
     left = width() - sum(map(needed, others)) - _GAP * (len(table.columns) - 1)
-    for column in table.columns[at + 1 :]:
+    for column in behind:
         column.max_width = min(needed(column), max(left // 3, left - needed(table.columns[at])))
         left -= column.max_width
     table.columns[at].max_width = max(left, 1)
@@ -96,7 +104,11 @@ def fit(table: Table, *, at: int) -> None:
 
 def needed(column: Column) -> int:
     """How wide a column is that shows all of its cells, or how wide it may be."""
+    return min(widest(column), column.max_width) if column.max_width else widest(column)
+
+
+def widest(column: Column) -> int:
+    """How wide the widest cell of a column is."""
     from rich.cells import cell_len
 
-    widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
-    return min(widest, column.max_width) if column.max_width else widest
+    return max(cell_len(str(cell)) for cell in (column.header, *column.cells))

@@ -37,6 +37,9 @@ _CONDITIONS = {
 
 _BY_PREFIX = "SELECT seq, event_id FROM tasks WHERE event_id >= :low AND event_id < :high ORDER BY event_id LIMIT 6"
 
+_SHOWS = "issue list shows what is there."
+_DIGITS = "Digits alone are a task's seq; of an event ID give 8 characters or more, or a letter or dash of it as well."
+
 _BY_STATE = "SELECT state, sum(n) FROM tallies GROUP BY state"
 _BY_BACKEND = "SELECT backend, state, sum(n) FROM tallies GROUP BY backend, state HAVING sum(n) > 0"
 _BY_REPO = "SELECT target_repo, state, sum(n) FROM tallies GROUP BY target_repo, state HAVING sum(n) > 0"
@@ -139,7 +142,7 @@ def task(connection: sqlite3.Connection, seq: int) -> Task:
     """
     row = connection.execute(_TASK, {"seq": seq}).fetchone()
     if row is None:
-        raise NotFound(f"no task {seq} in the ledger", hint="issue list shows what is there.")
+        raise NotFound(f"no task {seq} in the ledger", hint=_SHOWS)
     return _task(row)
 
 
@@ -150,22 +153,24 @@ def find(connection: sqlite3.Connection, wanted: str) -> int:
         NotFound: no task has it.
         UsageError: several have it, or it is too short to tell.
     """
+    hint = _SHOWS
     if wanted.isascii() and wanted.isdigit():
+        hint = f"{_DIGITS} {_SHOWS}"
         # Digits alone are a seq; where no task has it, or it cannot be one, they may begin an event ID.
         if len(wanted) < 19 and connection.execute("SELECT 1 FROM tasks WHERE seq = ?", (int(wanted),)).fetchone():
             return int(wanted)
         if len(wanted) < 8:
-            raise NotFound(f"no task {wanted} in the ledger", hint="issue list shows what is there.")
+            raise NotFound(f"no task {wanted} in the ledger", hint=hint)
     prefix = _as_prefix(wanted)
     if not prefix.isascii():
-        raise NotFound(f"no task with an event ID {wanted!r}", hint="issue list shows what is there.")
+        raise NotFound(f"no task with an event ID {wanted!r}", hint=_SHOWS)
     if len(prefix) < 4:
         raise UsageError(
             f"{wanted!r} is too short for an event ID", hint="Give at least 4 characters of it, or the seq."
         )
     found = connection.execute(_BY_PREFIX, {"low": prefix, "high": prefix + "\U0010ffff"}).fetchall()
     if not found:
-        raise NotFound(f"no task with an event ID {wanted!r}", hint="issue list shows what is there.")
+        raise NotFound(f"no task with an event ID {wanted!r}", hint=hint)
     if len(found) > 1:
         shown = ", ".join(event_id for _, event_id in found[:5]) + (", …" if len(found) > 5 else "")
         raise UsageError(f"{wanted!r} could be any of {shown}", hint="Give more characters of it.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,11 @@ def test_show_says_when_there_is_no_such_task_or_the_name_is_too_short(three: Is
     assert (ran.code, ran.stdout, ran.stderr.startswith("issue: ")) == (code, "", True)
 
 
+@pytest.mark.parametrize(("word", "says"), [("0190", True), ("99999999", True), ("ffff", False)])
+def test_digits_alone_that_no_task_has_are_explained(three: Issue, word: str, says: bool) -> None:
+    assert ("Digits alone are a task's seq" in three.call("show", word).stderr) == says
+
+
 def test_status_adds_up(three: Issue) -> None:
     force_state(three, 3, "failed")
     (three.folder / "more.ndjson").write_text(ndjson(a_spec(1), "bad", a_spec(2, title="other")))
@@ -172,7 +178,8 @@ def test_status_check_names_what_needs_a_person_and_ends_with_3(three: Issue) ->
     ran = three.call("status", "--check", "--max-age", "1h")
     assert ran.code == 3
     assert ran.stdout.count("\n") == 1
-    assert [part.split(" (")[0].split(" for ")[0] for part in ran.stdout.split("; ")] == [
+    named = [part.split(" (")[0] for part in ran.stdout.split("; ")]
+    assert [re.sub(" for [^:]*", "", each) for each in named] == [
         "1 failed",
         "1 rejected",
         "the oldest pending task waits",

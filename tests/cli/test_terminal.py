@@ -76,6 +76,16 @@ def test_a_narrow_table_cuts_its_last_columns_and_nothing_else(monkeypatch: pyte
     assert terminal.needed(table.columns[2]) == 15
 
 
+def test_a_column_that_must_be_whole_takes_its_room_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "width", lambda: 40)
+    table = terminal.table("title", "n")
+    table.add_row("t" * 50, "1" * 20)
+    table.columns[1].min_width = terminal.needed(table.columns[1])
+    terminal.fit(table, at=0)
+    assert [column.max_width for column in table.columns] == [18, None]
+    assert terminal.widest(table.columns[0]) == 50
+
+
 def _luminance(color: Color) -> float:
     def linear(value: int) -> float:
         share = value / 255
