@@ -45,7 +45,8 @@ def require_url(name: str, options: Mapping[str, Any], default: str | None = Non
     except ValueError:
         sound = False
     if not sound:
-        raise ConfigError(f"Backend {name!r}: its url {url!r} is no http:// or https:// address.")
+        hint = None if "://" in url else f'set url = "https://{url}" in [backends.{name}]'
+        raise ConfigError(f"Backend {name!r}: its url {url!r} is no http:// or https:// address.", hint=hint)
     return url.rstrip("/")
 
 

@@ -51,7 +51,6 @@ _HINTS: Mapping[int, str] = {
     404: "is the repository there, has it issues, and may the token's account see it?",
     423: "the repository is archived: open it again, or send its tasks elsewhere with `projects`",
 }
-_OTHER_HINT = "is the url right, is the tracker well, and does this machine reach it?"
 
 
 def open_backend(name: str, options: Mapping[str, Any], *, home: Path, request_timeout: float) -> Backend:
@@ -135,7 +134,7 @@ class Gitea:
         try:
             login = self.account()
         except BackendError as error:
-            return [Finding(False, error.message, error.hint or _OTHER_HINT)]
+            return [Finding(False, error.message, error.hint or http.NOT_REACHED)]
         who = f"signed in as {login}" if login else "signed in, but the token lacks read:user, which tells as whom"
         named = http.named_projects(self._options)
         return [Finding(True, f"{self._url}: {who}."), *(self._check_project(project) for project in named)]
@@ -145,7 +144,7 @@ class Gitea:
         try:
             repository = _require_open(self._client_for(target), project)
         except BackendError as error:
-            return Finding(False, f"{project}: {error.message}", error.hint or _OTHER_HINT)
+            return Finding(False, f"{project}: {error.message}", error.hint or http.NOT_REACHED)
         may_write = (repository.get("permissions") or {}).get("push", True)
         drops = "" if may_write else "; without the right to write there, it drops labels and due dates"
         return Finding(True, f"{project}: takes issues{drops}.")

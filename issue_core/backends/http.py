@@ -63,6 +63,8 @@ CONNECT_TIMEOUT = 10.0
 LARGEST = 64 * 1024 * 1024
 """Bytes of an answer: a page of 100 issues of 60,000 characters each has less, whatever they are."""
 
+NOT_REACHED = "is the url right, is the tracker well, and does this machine reach it?"
+
 REDIRECTS = 5
 _MOVED = (301, 307, 308)
 """The redirects that say: nothing was done, send the same to the new place (RFC 9110 §15.4)."""
@@ -347,7 +349,7 @@ def _read(answer: urllib3.BaseHTTPResponse, url: str) -> bytes:
 def _failure(error: Exception, url: str, sending: _Sending) -> BackendError:
     where = _shown(url)
     if not sending.left:
-        return Unreachable(f"{where} cannot be reached: {_reason(error)}")
+        return Unreachable(f"{where} cannot be reached: {_reason(error)}", hint=NOT_REACHED)
     if time.monotonic() >= sending.deadline:
         return OutcomeUnknown(f"{where} gave no whole answer in time")
     return OutcomeUnknown(f"{where} gave no whole answer: {_reason(error)}")

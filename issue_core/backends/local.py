@@ -162,6 +162,8 @@ class Local:
         """
         root = Path(target.address)
         base = Path(os.path.realpath(root))
+        if self._comes_with_the_ledger():
+            return
         files.require_readable(base)
         for number, (event_id, _, path) in enumerate(
             _read(base, frozenset(), since.timestamp() - SINCE_MARGIN), start=1
@@ -178,7 +180,7 @@ class Local:
 
     def check(self) -> list[Finding]:
         """Whether the folder is there, or can be made, and can be written."""
-        if self._beside is not None and not self._beside.exists():
+        if self._comes_with_the_ledger():
             return [Finding(True, f"The folder {self._root} will be made with the first issue, beside the ledger.")]
         try:
             files.require(self._root, "")
@@ -186,6 +188,10 @@ class Local:
             return [Finding(False, error.message, error.hint)]
         state = "can be written" if self._root.exists() else "will be made with the first issue"
         return [Finding(True, f"The folder {self._root} {state}.")]
+
+    def _comes_with_the_ledger(self) -> bool:
+        """Whether the folder's place is made together with the ledger, which is not there yet."""
+        return self._beside is not None and not self._beside.exists()
 
     def close(self) -> None:
         """Nothing stays open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import time
 
@@ -20,6 +21,8 @@ def main() -> int:
         # It came before or after everything that could say more.
         return EXIT_INTERRUPTED
     finally:
+        # All is done: a Ctrl-C from here on would only make the interpreter complain while it ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # Spares the interpreter one last look through everything at its end.
         gc.freeze()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -13,6 +13,10 @@ from issue_core.cli.options import ConfigOption, LedgerOption
 from issue_core.errors import UsageError
 
 _COMPLETION = "_ISSUE_COMPLETE"
+
+
+_SCRIPT_OPTIONS = ("--install-completion", "--show-completion")
+_THIS_SHELL = "this"  # in place of a shell's name: the one that the command runs in
 
 
 class _Commands(LazyGroup):
@@ -39,10 +43,17 @@ class _Commands(LazyGroup):
         "schema": "issue_core.cli.schema",
     }
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the options; the two for completion may have a shell's name behind them."""
+        for at, word in enumerate(args):
+            if word in _SCRIPT_OPTIONS and (args[at + 1 :] or ["-"])[0].startswith("-"):
+                args = [*args[: at + 1], _THIS_SHELL, *args[at + 1 :]]
+                break
+        return super().parse_args(ctx, args)
+
 
 app = new_app(
     cls=_Commands,
-    add_completion=True,
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog=examples(
         "issue ingest tasks.ndjson",
@@ -56,9 +67,41 @@ app = new_app(
 def _version(asked: bool) -> None:
     if asked:
         from issue_core import __version__
+        from issue_core.cli import output
 
-        typer.echo(f"issue-core {__version__}")
+        output.line(f"issue-core {__version__}")
         raise typer.Exit
+
+
+def _install_completion(ctx: typer.Context, shell: str | None) -> None:
+    if shell and not ctx.resilient_parsing:
+        from issue_core.cli import completion, output
+
+        name, path = completion.install(_shell(shell), _COMPLETION)
+        output.line(f"{name} completion installed in {path}")
+        output.line("Completion will take effect once you restart the terminal")
+        raise typer.Exit
+
+
+def _show_completion(ctx: typer.Context, shell: str | None) -> None:
+    if shell and not ctx.resilient_parsing:
+        from issue_core.cli import completion, output
+
+        output.write(completion.script(_shell(shell), _COMPLETION) + "\n")
+        raise typer.Exit
+
+
+def _shell(named: str) -> str | None:
+    return None if named == _THIS_SHELL else named
+
+
+def _shells(incomplete: str) -> list[str]:
+    from issue_core.cli import completion
+
+    return [name for name in completion.SHELLS if name.startswith(incomplete)]
+
+
+_SHELLS = "bash, zsh or fish; without a name, the one that it is typed in"
 
 
 @app.callback()
@@ -68,6 +111,28 @@ def _issue(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
+    install_completion: Annotated[
+        str | None,
+        typer.Option(
+            "--install-completion",
+            metavar="[SHELL]",
+            callback=_install_completion,
+            is_eager=True,
+            autocompletion=_shells,
+            help=f"Install the tab key's completion for a shell: {_SHELLS}.",
+        ),
+    ] = None,
+    show_completion: Annotated[
+        str | None,
+        typer.Option(
+            "--show-completion",
+            metavar="[SHELL]",
+            callback=_show_completion,
+            is_eager=True,
+            autocompletion=_shells,
+            help=f"Print the script of that for a shell: {_SHELLS}.",
+        ),
+    ] = None,
     verbose: VerboseOption = 0,
     log_format: LogFormatOption = None,
 ) -> None:

@@ -46,6 +46,7 @@ def backup(
     `issue restore FILE` lays it in the ledger's place.
     """
     from issue_core.cli import context, output
+    from issue_core.cli.done import told_all_the_same
     from issue_core.errors import UsageError
     from issue_core.ledger.copies import backup as write_copy
 
@@ -57,12 +58,18 @@ def backup(
         raise UsageError("--keep has no meaning without --to-dir")
     with context.open_ledger(context.settings(config, ledger)) as store:
         target = file or _named(to_dir or Path(), store.clock.now())
-        size = write_copy(store, target)
-    removed = _removed(to_dir, keep, target) if to_dir and keep else []
-    if json:
-        output.json_line({"file": str(target), "bytes": size, "removed": [str(each) for each in removed]})
-        return
-    output.line(f"{target}: {size:,} bytes" + (f"; {len(removed)} older removed" if removed else ""))
+        with output.interrupted_says(lambda: _written(target) if target.exists() else "no copy was written"):
+            size = write_copy(store, target)
+            removed = _removed(to_dir, keep, target) if to_dir and keep else []
+    with told_all_the_same(lambda: _written(target)):
+        if json:
+            output.json_line({"file": str(target), "bytes": size, "removed": [str(each) for each in removed]})
+        else:
+            output.line(f"{target}: {size:,} bytes" + (f"; {len(removed)} older removed" if removed else ""))
+
+
+def _written(target: Path) -> str:
+    return f"the copy is written at {target}"
 
 
 def _named(folder: Path, now: datetime) -> Path:

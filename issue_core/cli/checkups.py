@@ -24,6 +24,9 @@ WRONG_CLOCK = timedelta(minutes=5)
 """How far the ledger's times may be ahead of the clock."""
 
 
+_ONCE_MENDED = "issue retry --all makes it due now once it is mended"
+
+
 def ledger_file(ledger: Ledger) -> Iterator[Finding]:
     """Whether it is a ledger, whole, of a release that is known, and its owner's alone."""
     from issue_core.ledger import health
@@ -155,7 +158,8 @@ def needs(ledger: Ledger) -> Iterator[Finding]:
     from issue_core.cli.status import counted
 
     for each in all_needs(ledger, counted(ledger), None):
-        yield _wrong(each.what, each.hint)
+        # What is wrong with the backend is a finding of its own, with a hint of its own.
+        yield _wrong(each.what, _ONCE_MENDED if each.code == "parked" else each.hint)
 
 
 def _wrong(what: str, hint: str) -> Finding:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from typer._click.shell_completion import CompletionItem, ShellComplete, add_completion_class
 from typer._completion_classes import BashComplete, FishComplete, ZshComplete
 
-from issue_core.errors import IssueCoreError
+from issue_core.errors import IssueCoreError, UsageError
 from issue_core.ledger import suggestions
 
 if TYPE_CHECKING:
@@ -31,9 +31,44 @@ Offer = tuple[str, str]
 """A name and what is said about it."""
 
 
+SHELLS = ("bash", "zsh", "fish")
+
+
+def script(shell: str | None, variable: str) -> str:
+    """What makes ``shell`` (None: the one that this runs in) ask, by this environment variable.
+
+    Raises:
+        UsageError: it is none of :data:`SHELLS`, or it cannot be found out which one it is.
+    """
+    from typer._completion_shared import get_completion_script
+
+    return get_completion_script(prog_name="issue", complete_var=variable, shell=_known(shell))
+
+
+def install(shell: str | None, variable: str) -> tuple[str, Path]:
+    """Lay the :func:`script` where ``shell`` finds it, and have it looked at there; gives the shell and the file.
+
+    Raises what :func:`script` raises.
+    """
+    from typer import _completion_shared
+
+    return _completion_shared.install(_known(shell), prog_name="issue", complete_var=variable)
+
+
+def _known(shell: str | None) -> str:
+    from typer._completion_shared import _get_shell_name
+
+    hint = f"Name one: {', '.join(SHELLS)}."
+    if shell is None and (shell := _get_shell_name()) is None:
+        raise UsageError("which shell this is cannot be found out", hint=hint)
+    if shell not in SHELLS:
+        raise UsageError(f"there is no completion for {shell}", hint=hint)
+    return shell
+
+
 def answer(command: Any) -> int:
     """Tell the shell what it asks in its environment variables; gives the exit code."""
-    for name, kind in {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}.items():
+    for name, kind in zip(SHELLS, (_Bash, _Zsh, _Fish), strict=True):
         add_completion_class(kind, name)
     try:
         command(prog_name="issue")

@@ -30,9 +30,17 @@ def init(json: JsonOption = False, config: ConfigOption = None) -> None:
     It is written to where the configuration is read from: --config, else ISSUE_CORE_CONFIG, else the user's
     configuration folder.
     """
+    import os
+
     from issue_core.config.starter import write_starter
+    from issue_core.errors import UsageError
 
     path = context.config_place(config).path
+    if os.path.lexists(path):
+        raise UsageError(
+            f"{path}: there is something at this place already; nothing was changed.",
+            hint="Edit it, or move it away and run this again.",
+        )
     write_starter(path)
     if json:
         output.json_line({"path": str(path)})
@@ -66,12 +74,11 @@ def check(json: JsonOption = False, ledger: LedgerOption = None, config: ConfigO
     Ends with 0 when all is well, with 3 when something is not, with 2 when the file itself is wrong.
     """
     settings = context.settings(config, ledger)
-    well = True
+    wrong = 0
     for backend, finding in findings(settings):
-        well = well and finding.ok
+        wrong += not finding.ok
         _print_finding(backend, finding, json=json)
-    if not well:
-        raise typer.Exit(3)
+    conclude(wrong, json=json)
 
 
 def findings(settings: Settings) -> Iterator[tuple[str | None, Finding]]:
@@ -141,7 +148,41 @@ def _print_finding(backend: str | None, finding: Finding, *, json: bool) -> None
 
 def print_in_words(about: str | None, finding: Finding) -> None:
     """A finding as a person reads it."""
+    if output.on_terminal():
+        _show(about, finding)
+        return
     what = f"{about}: {finding.what}" if about else finding.what
     output.line(f"{'ok' if finding.ok else 'not ok'}: {what}")
     if finding.hint and not finding.ok:
         output.line(f"  hint: {finding.hint}")
+
+
+def _show(about: str | None, finding: Finding) -> None:
+    import sys
+
+    from rich.text import Text
+
+    judged = output.styled(*(("ok", output.STYLES["synced"]) if finding.ok else ("not ok", output.STYLES["failed"])))
+    names = about is None or _says(about, finding.what)
+    what = output.escape(finding.what if names else f"{about}: {finding.what}")
+    hint = f"\n  hint: {output.escape(finding.hint)}" if finding.hint and not finding.ok else ""
+    # Long lines are the terminal's to break: they have paths and commands in them, to be copied.
+    output.console(sys.stdout).print(Text.assemble(judged, f": {what}{hint}"), soft_wrap=True)
+
+
+def _says(about: str, what: str) -> bool:
+    """Whether a finding says itself, at its beginning, what it is about."""
+    return about.lower() in [word.strip(":,'").lower() for word in what.split()[:2]]
+
+
+def conclude(wrong: int, *, json: bool) -> None:
+    """Say on a terminal how many of the findings are wrong.
+
+    Raises:
+        typer.Exit: one of them is.
+    """
+    if output.on_terminal() and not json:
+        things = f"{wrong} thing{'' if wrong == 1 else 's'} {'is' if wrong == 1 else 'are'} wrong"
+        output.line(things if wrong else "nothing is wrong")
+    if wrong:
+        raise typer.Exit(3)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from issue_core.cli.group import examples, new_app
 from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
 
@@ -29,19 +27,18 @@ def doctor(json: JsonOption = False, ledger: LedgerOption = None, config: Config
     With --json: an object for each finding, with ok, about, what and hint.
     """
     from issue_core.cli import context, output
-    from issue_core.cli.config import print_in_words
+    from issue_core.cli.config import conclude, print_in_words
 
     settings = context.settings(config, ledger)
-    well = True
+    wrong = 0
     with context.open_ledger(settings) as store:
         for about, finding in _findings(store, settings):
-            well = well and finding.ok
+            wrong += not finding.ok
             if json:
                 output.json_line({"ok": finding.ok, "about": about, "what": finding.what, "hint": finding.hint})
             else:
                 print_in_words(about, finding)
-    if not well:
-        raise typer.Exit(3)
+    conclude(wrong, json=json)
 
 
 def _findings(ledger: Ledger, settings: Settings) -> Iterator[tuple[str, Finding]]:

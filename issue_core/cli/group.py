@@ -19,15 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def _show_help(ctx: Any, _: Any, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        output.write(ctx.get_help() + "\n")  # on a terminal, rich has printed it by now
+        raise typer.Exit
+
+
 class Group(TyperGroup):
     """A group that shows its help when no command is given; that is a wrong usage all the same."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option that prints the help as everything is printed."""
+        return _printing(super().get_help_option(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the group's own options; the rest is a command's."""
         if not args and not ctx.resilient_parsing:
             text = ctx.get_help()
             if text:  # rich has printed its help by now
-                typer.echo(text)
+                output.write(text + "\n")
             raise typer.Exit(2)
         return super().parse_args(ctx, args)
 
@@ -59,9 +69,16 @@ class LazyGroup(Group):
 def _load(name: str, module: str) -> Any:
     command: Any = get_command(import_module(module).app)
     command.name = name
-    # All of the first sentence; without this it would be cut to fit beside the name.
-    command.short_help = (command.help or "").split("\n\n")[0].replace("\n", " ")
+    for each in (command, *getattr(command, "commands", {}).values()):
+        # All of the first sentence; without this it would be cut to fit beside the name.
+        each.short_help = cleandoc(each.help or "").split("\n\n")[0].replace("\n", " ")
     return command
+
+
+def _printing(help_option: Any) -> Any:
+    if help_option is not None:
+        help_option.callback = _show_help
+    return help_option
 
 
 class Command(TyperCommand):
@@ -73,6 +90,10 @@ class Command(TyperCommand):
     def __init__(self, *, params: list[Any], **options: Any) -> None:
         known = {option for each in params for option in each.opts}
         super().__init__(params=params + [each for each in _log_options() if known.isdisjoint(each.opts)], **options)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option that prints the help as everything is printed."""
+        return _printing(super().get_help_option(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""

@@ -73,6 +73,7 @@ def new(
         "triggering_event_id": str(uuid4()),
     }
     from issue_core.cli import context, output
+    from issue_core.cli.done import told_all_the_same
     from issue_core.cli.receipts import noted
 
     settings = context.settings(config, ledger)
@@ -82,10 +83,11 @@ def new(
     with context.open_ledger(settings) as store:
         [receipt] = ingest(store, [document], transport="new")
     noted([receipt])
-    if json:
-        output.json_line(receipt.to_json())
-    else:
-        output.line(_in_words(receipt))
+    with told_all_the_same(lambda: f"task {receipt.seq} ({receipt.event_id}) is stored"):
+        if json:
+            output.json_line(receipt.to_json())
+        else:
+            output.line(_in_words(receipt))
 
 
 def _from_standard_input() -> str:

@@ -138,7 +138,10 @@ def replay(
         context.open_ledger(settings) as store,
         output.interrupted_says(lambda: f"{done} replayed, {refused} refused again; the rest is as it was"),
     ):
-        for reject_id in _named(store, reject_ids, every):
+        wanted = _named(store, reject_ids, every)
+        if not (wanted or json):
+            output.line("0 replayed: no reject is open")
+        for reject_id in wanted:
             try:
                 receipt = replay_one(store, reject_id, as_new=as_new, max_document=settings.ingest.max_document)
             except UsageError as error:

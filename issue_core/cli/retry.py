@@ -47,4 +47,5 @@ def retry(
     if json:
         output.json_line({"due": due, "unparked": parked})
     else:
-        output.line(f"{due} due now" + (f", {parked} parked to be tried" if parked else ""))
+        made_due = f"{due} due now" if due else "nothing had to be made due"
+        output.line(made_due + (f", {parked} parked to be tried" if parked else ""))

@@ -23,6 +23,9 @@ KEY_VARIABLE = "ISSUE_CORE_API_KEY"
 
 _HURRY = 0.8  # seconds that a Ctrl-C leaves for what is under way; SIGTERM leaves more
 
+_UNANSWERED = "not everything under way ended in time: what was not answered was not promised"
+_IN_HAND = ", and what sync had in hand stays in doubt, and is looked for by the next run"
+
 _SHORT_KEY = 16  # characters; a shorter one can be guessed
 
 app = new_app()
@@ -90,7 +93,7 @@ def serve(
         finally:
             service.close()
         if not answered:
-            log.line("some requests were not answered in time; what was not answered was not promised")
+            log.line(_UNANSWERED + (_IN_HAND if sync else ""))
     if stop.by == SIGINT:
         raise KeyboardInterrupt("what was answered is stored, and nothing else was promised")
 

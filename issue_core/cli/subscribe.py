@@ -109,7 +109,7 @@ def subscribe(
         output.message("something is left, and nothing has moved for three minutes; `issue nats status` shows what")
         raise typer.Exit(3)
     if stop.by == SIGINT:
-        raise typer.Exit(130)
+        raise KeyboardInterrupt("what was taken is stored; what was not answered comes again")
 
 
 def _settings(settings: Settings, *, subjects: str | None, **given: str | None) -> NatsSettings:

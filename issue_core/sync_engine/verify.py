@@ -180,7 +180,7 @@ def _reading(place: Target, seen: _Seen, summary: Verified) -> Iterator[None]:
         yield
     except BackendError as error:
         seen.unread.add(place)
-        summary.failures.append((f"{place.backend}, {shown(place)}", error))
+        summary.failures.append((f"{place.backend}, {shown(place).strip()}", error))
 
 
 def _too_many(backend: Backend, ledger: Ledger, seen: _Seen) -> Iterator[Mismatch]:

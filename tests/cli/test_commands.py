@@ -93,6 +93,15 @@ def test_the_command_alone_shows_its_help_and_is_a_wrong_usage(issue: Issue) -> 
     assert issue.call("rejects").stdout.startswith("Usage: issue rejects")
 
 
+def test_the_help_of_a_group_says_all_of_each_commands_first_sentence(issue: Issue) -> None:
+    for path, command in COMMANDS.items():
+        if hasattr(command, "list_commands"):
+            text = " ".join(issue.call(*path[1:], "--help").stdout.split())
+            below = [COMMANDS[each] for each in COMMANDS if each[:-1] == path]
+            first = [" ".join(each.help.split("\n\n")[0].split()) for each in below]
+            assert [each for each in first if each not in text] == []
+
+
 def test_version(issue: Issue) -> None:
     assert re.fullmatch(r"issue-core \d+\.\d+\.\d+\n", issue.call("--version").stdout)
 

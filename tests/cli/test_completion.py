@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
 import shlex
 import shutil
+import signal
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -327,3 +332,74 @@ def test_the_script_that_is_installed_asks_and_understands(filled: Issue, shell:
     quiet = {"bash": "--norc", "zsh": "-f", "fish": "--no-config"}[shell]
     ran = filled.shell(f"{shell} {quiet} run.sh")
     assert (ran.code, event_id(2) in ran.stdout, ran.stderr) == (0, True, "")
+
+
+@ALL
+def test_the_script_of_any_shell_is_shown_by_its_name_whichever_is_in_use(filled: Issue, shell: str) -> None:
+    asked_for = filled.run(env=filled.environment | {"_ISSUE_COMPLETE": f"source_{shell}"})
+    for words in (["--show-completion", shell], [f"--show-completion={shell}"]):
+        assert filled.run(*words).stdout.strip() == asked_for.stdout.strip()
+
+
+@ALL
+@pytest.mark.parametrize("words", ["--show-completion", "--show-completion -v"])
+def test_without_a_name_it_is_that_of_the_shell_in_use(filled: Issue, shell: str, words: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed here")
+    ran = filled.shell(f"{shell} -c 'issue {words}; true'")
+    assert ran.stdout == filled.run("--show-completion", shell).stdout
+
+
+@pytest.mark.parametrize("option", ["--show-completion", "--install-completion"])
+def test_a_shell_for_which_there_is_none_is_a_wrong_usage(issue: Issue, option: str) -> None:
+    ran = issue.call(option, "ksh")
+    assert (ran.code, ran.stdout) == (2, "")
+    assert ran.stderr == "issue: there is no completion for ksh\nhint: Name one: bash, zsh, fish.\n"
+
+
+@ALL
+def test_the_names_of_the_shells_are_offered(issue: Issue, shell: str) -> None:
+    assert offers(issue, shell, "issue --show-completion z") == ["zsh"]
+
+
+_RUN = {"bash": "bash --rcfile .bashrc -i", "zsh": "zsh -i", "fish": "fish -i"}
+
+
+@contextmanager
+def typing_into(issue: Issue, shell: str) -> Iterator[int]:
+    """The shell at a terminal of its own, which is its keyboard's end, once it takes commands."""
+    environment = issue.environment | {"PATH": f"{Path(ISSUE).parent}:/usr/bin:/bin", "fish_greeting": ""}
+    process, ours = pty.fork()
+    if not process:
+        os.chdir(issue.folder)
+        command = _RUN[shell].split()
+        os.execvpe(command[0], command, environment)  # noqa: S606 - the shell itself is what is looked at
+    try:
+        until(ours, issue.folder / "ready", "here", typed="echo here > ready\r")
+        yield ours
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        os.close(ours)
+
+
+def until(terminal: int, file: Path, text: str, *, typed: str) -> None:
+    """Type this and read what the shell shows until it has written ``text`` to a file."""
+    os.write(terminal, typed.encode())
+    over = time.monotonic() + 20
+    while not (file.exists() and text in file.read_text()):
+        assert time.monotonic() < over
+        # fish asks a terminal what it is, and waits a while for the answer
+        if select.select([terminal], [], [], 0.05)[0] and b"\x1b[c" in os.read(terminal, 65536):
+            os.write(terminal, b"\x1b[?62;c")
+
+
+@ALL
+def test_what_is_installed_completes_what_is_typed_into_the_shell(filled: Issue, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed here")
+    ran = filled.run("--install-completion", shell)
+    assert (ran.code, ran.stdout.startswith(f"{shell} completion installed in {filled.folder}")) == (0, True)
+    with typing_into(filled, shell) as terminal:
+        typed = f"issue show {event_id(2)[:5]}\t --json > seen\r"
+        until(terminal, filled.folder / "seen", '"seq": 2,', typed=typed)

@@ -49,7 +49,7 @@ def test_init_never_overwrites_a_file(file: Path) -> None:
     written(file, NOTES)
     ran = run("init")
     assert isinstance(ran.exception, IssueCoreError)
-    assert (ran.exception.exit_code, str(file) in ran.exception.message) == (1, True)
+    assert (ran.exception.exit_code, str(file) in ran.exception.message) == (2, True)
     assert file.read_text() == NOTES
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,63 @@ def test_it_changes_nothing(one: Issue) -> None:
 def test_a_ledger_that_this_user_may_not_write_is_told(one: Issue) -> None:
     one.path.chmod(0o400)
     assert [each for each in wrong(one) if "you may not write to" in each]
+
+
+CLOSED = "2026-01-01T00:00:00.000Z"
+
+
+def park(issue: Issue, until: str) -> None:
+    with issue.ledger as ledger, ledger.write() as tx:
+        row = ("work", "acme/web", "project", "404", CLOSED, until)
+        tx.connection.execute("INSERT INTO parked VALUES (?, ?, ?, ?, ?, ?, 0)", row)
+
+
+def test_what_is_parked_says_since_when_when_it_is_tried_and_what_makes_that_now(one: Issue) -> None:
+    park(one, "2999-01-01T00:00:00.000Z")
+    [parked] = wrong(one)
+    assert re.fullmatch(
+        r"tasks: work acme/web is parked for [\d,]+ d, tried again in [\d,]+ d: 404 "
+        r"\(issue retry --all makes it due now once it is mended\)",
+        parked,
+    )
+
+
+def test_a_park_whose_time_is_over_is_tried_by_the_next_sync(one: Issue) -> None:
+    park(one, CLOSED)
+    [parked] = wrong(one)
+    assert re.search(r"is parked for [\d,]+ d, tried again by the next sync: 404", parked)
+
+
+@pytest.mark.parametrize("command", ["doctor", "config check"])
+def test_a_person_sees_in_colour_what_is_wrong_and_at_the_end_how_much(one: Issue, command: str) -> None:
+    well = one.on_terminal(*command.split()).stdout
+    assert "\x1b[38;5;28mok\x1b[0m: " in well
+    assert well.splitlines()[-1] == "nothing is wrong"
+    config = one.folder / "config.toml"
+    config.write_text('[backends.a]\ntype = "local"\npath = "/no/such"\n')
+    ran = one.on_terminal(*command.split())
+    assert ran.code == 3
+    assert "\x1b[1;38;5;160mnot ok\x1b[0m: " in ran.stdout
+    assert ran.stdout.splitlines()[-1] == "1 thing is wrong"
+    config.write_text(config.read_text() + '[backends.b]\ntype = "local"\npath = "/no/such"\n')
+    assert one.on_terminal(*command.split()).stdout.splitlines()[-1] == "2 things are wrong"
+    plain = one.on_terminal(*command.split(), environment={"NO_COLOR": "1"}).stdout
+    assert "38;5" not in plain
+
+
+def test_what_is_held_says_for_how_long(one: Issue) -> None:
+    force_state(one, 1, "held", created_at=CLOSED)
+    [held] = wrong(one)
+    assert re.fullmatch(r"tasks: 1 held for [\d,]+ d \(issue sync says what keeps their claims\)", held)
+
+
+def test_a_pipe_and_json_get_the_findings_alone(one: Issue) -> None:
+    assert one.call("doctor").stdout.splitlines()[-1].startswith("ok: clock: the clock says")
+    assert "is wrong" not in one.on_terminal("doctor", "--json").stdout
+
+
+def test_a_person_reads_what_a_finding_is_about_once(one: Issue) -> None:
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", each) for each in one.on_terminal("doctor").stdout.splitlines()]
+    assert [each for each in lines if re.search(r"ledger: ledger|configuration: conf|clock: the clock", each)] == []
+    assert "ok: ledger: it is whole" in lines
+    assert any(each.startswith(f"ok: ledger {one.path}: schema") for each in lines)

@@ -180,3 +180,14 @@ def test_json_is_on_standard_output_alone(two: Issue) -> None:
         ran = two.call(*words.split(), "--json")
         assert [json.loads(line) for line in ran.stdout.splitlines()]
         assert ran.stderr == ""
+
+
+def test_to_retry_all_where_all_is_due_already_says_so(two: Issue) -> None:
+    assert two.call("retry", "--all").stdout == "nothing had to be made due\n"
+
+
+def test_to_replay_all_where_none_is_open_says_so(two: Issue) -> None:
+    two.call("rejects", "drop", "--all")
+    ran = two.call("rejects", "replay", "--all")
+    assert (ran.code, ran.stdout, ran.stderr) == (0, "0 replayed: no reject is open\n", "")
+    assert two.call("rejects", "replay", "--all", "--json").stdout == ""

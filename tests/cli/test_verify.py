@@ -96,3 +96,15 @@ def test_it_says_where_only_the_issues_of_synced_tasks_can_be_looked_for(issue: 
         ran = issue.call("sync", "--verify", "--backend", "work", "--json")
     assert (ran.code, ran.stdout) == (0, "")
     assert ran.stderr == "work: its tracker cannot list marked issues; those of synced tasks were looked for\n"
+
+
+def test_before_the_ledgers_folder_is_there_no_issue_can_be(issue: Issue) -> None:
+    ran = issue.call("sync", "--verify", "--ledger", str(issue.folder / "new" / "ledger.db"))
+    assert (ran.code, ran.stdout) == (0, "0 marked issues: 0 double, 0 unknown, 0 missing\n")
+    assert not (issue.folder / "new").exists()
+
+
+def test_a_folder_that_cannot_be_read_is_named(issue: Issue) -> None:
+    (issue.folder / "config.toml").write_text('[backends.far]\ntype = "local"\npath = "/no/such/place"\n')
+    ran = issue.call("sync", "--verify", "--backend", "far")
+    assert (ran.code, ran.stderr.startswith("far, at /no/such/place could not be verified: ")) == (1, True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,7 +110,7 @@ def test_sync_says_what_it_made(many: Issue) -> None:
     with many.start("sync", "--json") as process:
         when_it_writes(process)
         told = interrupted(process)
-    assert re.fullmatch(r"issue: interrupted: \d+ created; what was under way stays in doubt, .*\n", told)
+    assert re.fullmatch(r"issue: interrupted: \d+ created; if anything was under way, it stays in doubt, .*\n", told)
 
 
 def tracker(port: int) -> str:
@@ -125,6 +129,10 @@ def tracker(port: int) -> str:
         ("sync --verify", "interrupted: not everything was compared"),
         ("config check", "interrupted"),
         ("serve --no-auth --port 0 --sync", "interrupted: what was answered is stored"),
+        (
+            "subscribe --nats-url nats://127.0.0.1:{port}",
+            "interrupted: what was taken is stored; what was not answered",
+        ),
         ("publish --nats-url nats://127.0.0.1:{port}", "interrupted: at least 0 TaskSpecs are in the stream"),
         ("nats status --nats-url nats://127.0.0.1:{port}", "interrupted"),
         ("dlq list --nats-url nats://127.0.0.1:{port}", "interrupted"),
@@ -143,3 +151,41 @@ def test_a_command_that_waits_for_somebody_who_says_nothing(
         with connection:
             told = interrupted(process)
     assert f"issue: {says}" in told
+
+
+def test_serve_blames_no_request_for_a_sync_that_did_not_end_in_time(issue: Issue, silent: socket.socket) -> None:
+    issue.run("ingest", input=ndjson(a_spec(1)))
+    (issue.folder / "config.toml").write_text(tracker(silent.getsockname()[1]))
+    with issue.start("serve", "--no-auth", "--port", "0", "--sync") as process:
+        connection, _ = silent.accept()
+        with connection:
+            told = interrupted(process)
+    assert "not everything under way ended in time" in told
+    assert "what sync had in hand stays in doubt" in told
+    assert "requests" not in told
+
+
+@pytest.mark.parametrize(("name", "says"), [("fsync", "no copy was written"), ("unlink", "the copy is written at")])
+def test_backup_says_whether_there_is_a_copy(
+    many: Issue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, says: str
+) -> None:
+    (tmp_path / "ledger-20200101T000000Z.db").touch()
+    real = getattr(os, name)
+
+    def interrupt(path: Any, *_: Any, **__: Any) -> None:
+        if name == "fsync" or "ledger-2020" in str(path):
+            raise KeyboardInterrupt
+        real(path)
+
+    monkeypatch.setattr(os, name, interrupt)
+    ran = many.call("backup", "--to-dir", str(tmp_path), "--keep", "1")
+    assert (ran.code, ran.stdout) == (130, "")
+    assert ran.stderr.startswith(f"issue: interrupted: {says}")
+    assert len(list(tmp_path.glob("*.db"))) == {"fsync": 1, "unlink": 2}[name]
+
+
+def test_a_ctrl_c_after_the_end_of_all_work_is_nothing(issue: Issue) -> None:
+    press = "import atexit, os, signal, sys; atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+    script = press + "from issue_core.cli import main; sys.exit(main())"
+    ran = issue.shell(f"python -c {shlex.quote(script)} --version")
+    assert (ran.code, ran.stderr) == (0, "")

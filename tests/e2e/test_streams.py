@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -38,10 +39,34 @@ def test_output_that_cannot_be_written_is_an_error(issue: Issue, command: str, t
     assert (ran.code, ran.stderr) == (1, f"issue: standard output cannot be written: {reason}\n")
 
 
-def test_help_that_cannot_be_written_is_an_error(issue: Issue) -> None:
-    ran = issue.shell("issue --help >/dev/full")
-    assert (ran.code, ran.stderr.startswith("issue: ")) == (1, True)
-    assert "Traceback" not in ran.stderr
+@pytest.mark.parametrize("words", ["--help", "-h", "list --help", "nats -h", "--version", "--show-completion bash"])
+def test_help_that_cannot_be_written_is_an_error(issue: Issue, words: str) -> None:
+    ran = issue.shell(f"issue {words} >/dev/full")
+    assert (ran.code, ran.stderr) == (1, "issue: standard output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("new x --repo a", r"task 2 \([0-9a-f-]{36}\) is stored"),
+        ("new x --repo a --json", r"task 2 \([0-9a-f-]{36}\) is stored"),
+        ("sync", "so far: 1 created"),
+        ("sync --json", "so far: 1 created"),
+        ("sync --wait", "so far: 1 created"),
+        ("backup copy.db", "the copy is written at copy.db"),
+    ],
+)
+def test_what_was_done_is_told_although_the_output_cannot_be_written(issue: Issue, command: str, says: str) -> None:
+    issue.run("ingest", input=ndjson(a_spec(1)))
+    ran = issue.shell(f"issue {command} >/dev/full")
+    assert ran.code == 1
+    told = rf"issue: standard output cannot be written: No space left on device\n  {says}\n"
+    assert re.fullmatch(told, ran.stderr)
+
+
+def test_a_plan_that_cannot_be_written_says_nothing_was_done(issue: Issue) -> None:
+    issue.run("ingest", input=ndjson(a_spec(1)))
+    assert "so far" not in issue.shell("issue sync --dry-run >/dev/full").stderr
 
 
 def test_ingest_stores_although_its_output_cannot_be_written(issue: Issue) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -125,9 +126,11 @@ class Issue:
             redirect_stdout(out),
             redirect_stderr(err),
         ):
+            interrupt = signal.getsignal(signal.SIGINT)
             try:
                 code = main()
             finally:
+                signal.signal(signal.SIGINT, interrupt)
                 gc.unfreeze()
                 gc.enable()
         return Ran(code, _text(out), _text(err))

@@ -366,14 +366,17 @@ def test_it_is_not_empty_while_another_host_works(issue: Issue, server: NatsServ
     assert command(issue, server, "--until-empty").stdout.startswith("1 taken: 1 created")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_it_within_seconds(issue: Issue, server: NatsServer, number: int, code: int) -> None:
+INTERRUPTED = "issue: interrupted: what was taken is stored; what was not answered comes again\n"
+
+
+@pytest.mark.parametrize(("number", "code", "says"), [(signal.SIGTERM, 0, ""), (signal.SIGINT, 130, INTERRUPTED)])
+def test_a_signal_ends_it_within_seconds(issue: Issue, server: NatsServer, number: int, code: int, says: str) -> None:
     make(server)
     put(server, *(a_spec(n) for n in range(10)))
     with process(issue, "--nats-url", server.url) as running:
         until(lambda: is_done(server) and is_waiting(server))
         ended_with, errors, seconds = ended(running, number)
-    assert (ended_with, errors) == (code, f"taking tasks from ACT_TASKS into {issue.path}\n")
+    assert (ended_with, errors) == (code, f"taking tasks from ACT_TASKS into {issue.path}\n{says}")
     assert seconds < 5
     assert len(tasks(issue)) == 10
     assert not is_waiting(server)
