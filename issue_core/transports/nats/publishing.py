@@ -41,7 +41,10 @@ PATIENCE = 30.0
 """Seconds without a single answer after which it is given up."""
 
 NOBODY_PATIENCE = 10.0
-"""The same where the server says that no stream takes it: a cluster that has lost a leader needs some seconds."""
+"""The same where the server says that no stream takes it, and none took anything before.
+
+A cluster that has lost a leader says so for some seconds too.
+"""
 
 _TICK = 0.25  # seconds between two looks at what is overdue
 _RETRY = 0.5  # seconds until what the server could not take is sent again
@@ -199,7 +202,7 @@ class Publisher:
         if self.link.watch.denied or self.link.closed.is_set() or silence > PATIENCE:
             what = self._reason or f"it did not answer for {silence:.0f} seconds"
             raise self.link.why(otherwise=f"{self.link.server}: {what}.")
-        if self._nobody and silence > NOBODY_PATIENCE:
+        if self._nobody and not self.stored and silence > NOBODY_PATIENCE:
             raise NatsError(
                 f"no stream at {self.link.server} takes tasks.", hint="`issue nats setup` makes the streams"
             )
