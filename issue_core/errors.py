@@ -11,12 +11,15 @@
     │   ├── LedgerFull              no room on the disk
     │   ├── LedgerReadOnly          it may be read, not written
     │   ├── LedgerUnreachable       it cannot be opened at all
+    │   │   └── LedgerMoved         its file went away while it was open
     │   ├── LedgerTooNew            a later release wrote it
     │   ├── NotALedger              some other file
+    │   ├── LedgerIsCopy            a backup, or set aside: it takes nothing
     │   └── LedgerCorrupt           SQLite finds it damaged
     ├── NatsError                1  the NATS server did not do what was asked
     │   ├── NatsUnreachable         none can be reached, or the connection is gone
-    │   └── NatsRefused             it refuses the credentials, or a right
+    │   ├── NatsRefused             it refuses the credentials, or a right
+    │   └── NatsMissing             no such stream, consumer or bucket
     └── BackendError             1  what a tracker said, told apart by what follows from it
         ├── Unreachable             nothing of the request left      → the backend is parked
         ├── CredentialsRefused      401, or a 403 that means it      → the backend is parked

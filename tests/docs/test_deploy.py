@@ -68,20 +68,22 @@ def test_the_unit_bounds_its_program_as_the_one_of_the_server_does() -> None:
     assert UNIT.read_text().partition("\n\nProtectSystem=")[2].partition("\n\n")[0] == bounds
 
 
-def test_the_units_command_takes_tasks_with_the_credentials_that_it_is_handed(issue: Issue, tmp_path: Path) -> None:
+def test_the_units_command_takes_tasks_with_the_credentials_that_the_configuration_names(
+    issue: Issue, tmp_path: Path
+) -> None:
     settings = dict(unit())
     words = shlex.split(settings["ExecStart"].replace(PROGRAM, ISSUE).replace("8766", "0"))
     assert "0" in words
-    name = settings["LoadCredential"].partition(":")[0]
-    variables = dict(value.split("=", 1) for key, value in unit() if key == "Environment")
+    [place] = re.findall(r'^# creds = "(.+)"$', UNIT.read_text(), re.MULTILINE)
     operator = Operator()
     (folder := tmp_path / "nats").mkdir()
     with nats_server(folder, more=operator.configuration()) as server:
-        credentials = operator.credentials(tmp_path / name)
+        credentials = operator.credentials(tmp_path / Path(place).name)
         run(_make_and_fill(NatsSettings(url=server.url, creds=credentials)))
         config = tmp_path / "config.toml"
-        config.write_text(f'ledger = "{issue.path}"\n[nats]\nurl = "{server.url}"\n')
-        given = {"ISSUE_CORE_CONFIG": str(config), "NATS_CREDS": variables["NATS_CREDS"].replace("%d", str(tmp_path))}
+        config.write_text(f'ledger = "{issue.path}"\n[nats]\nurl = "{server.url}"\ncreds = "{credentials}"\n')
+        assert settings["Environment"] == "ISSUE_CORE_CONFIG=/etc/issue-core/config.toml"
+        given = {"ISSUE_CORE_CONFIG": str(config)}
         environment = {key: value for key, value in issue.environment.items() if not key.startswith("ISSUE_CORE")}
         process = subprocess.Popen(words, env=environment | given, stderr=subprocess.PIPE)
         try:

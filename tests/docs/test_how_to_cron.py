@@ -54,7 +54,8 @@ class Cron:
         return settings | {"HOME": str(self.home), "LOGNAME": "kim", "PATH": path}
 
     def run(self, job: str) -> str:
-        """What cron would mail of this job."""
+        """What cron would mail of this job; there is a folder for backups, as the page says."""
+        (self.home / "backups" / "issue-core").mkdir(parents=True, exist_ok=True)
         assert "%" not in job, "cron takes it for the end of the command"
         command = job.replace("/backups", f"{self.home}/backups")
         done = subprocess.run(
@@ -130,7 +131,7 @@ def test_the_oldest_backups_go_when_there_are_as_many_as_the_line_says(cron: Cro
     cron.ingest(a_spec(1))
     [backup] = [job for job in jobs(PAGE) if job.startswith("issue backup")]
     folder = cron.home / "backups" / "issue-core"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     old = [folder / f"ledger-2020010{n}T021500Z.db" for n in range(1, 10)] + [
         folder / f"ledger-202002{n}T021500Z.db" for n in range(10, 20)
     ]

@@ -61,7 +61,18 @@ def test_the_page_has_everything_that_the_doctor_looks_at() -> None:
 
 
 def test_every_page_can_be_found_from_the_first_one() -> None:
-    seen, to_see = set[Path](), [ROOT / "docs" / "index.md"]
+    assert [name_of(page) for page in PAGES if page not in found_from(ROOT / "README.md")] == []
+
+
+def test_every_page_of_the_docs_can_be_found_from_their_index() -> None:
+    found = found_from(ROOT / "docs" / "index.md")
+
+    assert [name_of(page) for page in PAGES if page.is_relative_to(ROOT / "docs") and page not in found] == []
+
+
+def found_from(first: Path) -> set[Path]:
+    """The pages that links lead to, from this one on."""
+    seen, to_see = set[Path](), [first]
     while to_see:
         page = to_see.pop()
         if page in seen or page.suffix != ".md":
@@ -72,13 +83,13 @@ def test_every_page_can_be_found_from_the_first_one() -> None:
             for link in links(page)
             if "://" not in link and link[0] != "#"
         ]
-
-    assert [name_of(page) for page in PAGES if page not in seen] == []
+    return seen
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_installed_into_the_shell_that_asks(shell: str, tmp_path: Path) -> None:
-    [install] = [block.text.strip() for block in blocks(HOW_TO / "watch.md", "sh") if "completion" in block.text]
+    page = ROOT / "docs" / "install.md"
+    [install] = [block.text.strip() for block in blocks(page, "sh") if "--install-completion" in block.text]
     if not (program := shutil.which(shell)):
         pytest.skip(f"this machine has no {shell}")
     issue = Issue(tmp_path)

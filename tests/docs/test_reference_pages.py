@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import jsonschema
 
-from issue_core import schemas
+from issue_core import errors, schemas
 from issue_core.cli import EXIT_INTERRUPTED
 from issue_core.cli.output import EXIT_READER_GONE
 from issue_core.errors import IssueCoreError
@@ -29,6 +30,14 @@ def test_the_page_of_exit_codes_has_every_error_with_its_exit_code_and_message()
     real = {kind.code: (kind.exit_code, (kind.__doc__ or "").splitlines()[0]) for kind in every_error()}
 
     assert documented == real
+
+
+def test_the_tree_of_errors_in_their_module_has_each_below_its_parent_in_the_order_in_which_they_stand() -> None:
+    drawn = re.findall(r"^    ([│ ]*(?:[├└]── )?)(\w+)", (errors.__doc__ or "").split("::")[1], re.MULTILINE)
+
+    assert [(len(lines) // 4, name) for lines, name in drawn] == [
+        (len(kind.__mro__) - len(IssueCoreError.__mro__), kind.__name__) for kind in every_error()
+    ]
 
 
 def test_the_page_of_exit_codes_has_every_exit_code_once() -> None:

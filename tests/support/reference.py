@@ -25,7 +25,8 @@ and every option; `issue COMMAND --help` shows the same.
 
 **Output.** What was asked for goes to standard output, everything else to standard error. On a terminal there are
 tables and colours (none with `NO_COLOR`); in a pipe, tab-separated values below a line of names, for `cut -f`. With
-`--json`, standard output is one JSON object a line, and nothing else. Output is UTF-8 whatever the locale says.
+`--json`, standard output is one JSON object a line, and nothing else: [JSON output](json.md) describes them. Output is
+UTF-8 whatever the locale says.
 Text that came from outside is shown with control characters, bidirectional overrides and the like escaped, as in
 `\\x1b` or `\\u202e`; in JSON they stand as JSON's own escapes.
 
