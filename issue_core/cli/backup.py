@@ -29,7 +29,10 @@ def backup(
     to_dir: Annotated[
         Path | None,
         typer.Option(
-            "--to-dir", metavar="DIR", help="Write it there, under a name with the time: ledger-20300101T040000Z.db."
+            "--to-dir",
+            metavar="DIR",
+            help="Write it there, under a name with the time: ledger-20300101T040000Z.db. "
+            "Of DIR only the last folder is made.",
         ),
     ] = None,
     keep: Annotated[
@@ -73,7 +76,14 @@ def _written(target: Path) -> str:
 
 
 def _named(folder: Path, now: datetime) -> Path:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """A file that is not there yet, named by the time, in ``folder``, which is made."""
+    from issue_core.errors import LedgerError
+
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)  # none above it: a disk that is not mounted is to be noticed
+    except OSError as error:
+        what = f"{folder}: {error.strerror}; there is no copy"
+        raise LedgerError(what, hint="Check the folder and its disk.") from error
     stem = f"ledger-{now:%Y%m%dT%H%M%SZ}"
     names = (folder / f"{stem}{f'-{n}' if n > 1 else ''}.db" for n in count(1))
     return next(name for name in names if not os.path.lexists(name))

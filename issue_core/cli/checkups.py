@@ -6,13 +6,13 @@ import os
 import stat
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from issue_core.backends.base import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from issue_core.config import Settings
     from issue_core.ledger import Ledger
@@ -25,6 +25,8 @@ WRONG_CLOCK = timedelta(minutes=5)
 
 
 _ONCE_MENDED = "issue retry --all makes it due now once it is mended"
+_SETTLED_THERE = "configure it under this name again; a task in doubt can only be settled there, or with issue link"
+_GO_ELSEWHERE = "`issue sync` sends them where the routes point now; those that failed need `issue retry` first"
 
 
 def ledger_file(ledger: Ledger) -> Iterator[Finding]:
@@ -101,13 +103,35 @@ def clock(ledger: Ledger) -> Iterator[Finding]:
         yield Finding(ok=True, what=f"the clock says {to_text(now)}")
 
 
+def secret_files(settings: Settings) -> Iterator[Finding]:
+    """Whether the files that hold secrets are kept from others."""
+    for key, path in _secret_files(settings):
+        # Of one that cannot be had, the setting that names it has a finding.
+        mode = path.stat().st_mode if os.access(path, os.R_OK) else 0
+        if mode & (stat.S_IRWXO | stat.S_IWGRP) and stat.S_ISREG(mode):
+            yield _wrong(f"{key}: others may use {path} ({stat.filemode(mode)})", f"chmod o-rwx,g-w {path}")
+
+
+def _secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
+    from issue_core.config.secret import Secret
+
+    serve, nats = settings.serve, settings.nats
+    named = {"serve.tls_key": serve.tls_key, "nats.creds": nats.creds, "nats.nkey": nats.nkey, "nats.key": nats.key}
+    yield from ((key, path) for key, path in named.items() if path)
+    options = [each for backend in settings.backends.values() for each in backend.options.values()]
+    for secret in (*options, *serve.keys.values(), nats.password, nats.token):
+        if isinstance(secret, Secret) and secret.source == "file":
+            yield secret.key, Path(secret.place[0])
+
+
 def routes(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
     """Whether each route can be reached, and each task's backend is there."""
-    from issue_core.ledger import health, queries
+    from issue_core.ledger import health, outbox, queries
 
     with ledger.read() as connection:
         repos = queries.repos(connection)
         waiting = health.waiting_at(connection)
+        in_doubt = outbox.backends_in_doubt(connection)
     left = repos
     for n, (pattern, backend) in enumerate(settings.routes):
         before = [each for each, _ in settings.routes[:n] if each == pattern or fnmatchcase(pattern, each)]
@@ -121,7 +145,7 @@ def routes(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
         if name not in settings.backends:
             yield _wrong(
                 f"{n:,} tasks went to a backend {name!r}, which is not configured",
-                "configure it under this name again; a task in doubt can only be settled there, or with issue link",
+                _SETTLED_THERE if name in in_doubt else _GO_ELSEWHERE,
             )
 
 

@@ -84,6 +84,7 @@ def check(json: JsonOption = False, ledger: LedgerOption = None, config: ConfigO
 def findings(settings: Settings) -> Iterator[tuple[str | None, Finding]]:
     """What was found, each with the name of the backend that it is about, if it is about one."""
     from issue_core.backends.base import Finding
+    from issue_core.config.settings import LOCAL, BackendSettings
 
     yield None, Finding(ok=True, what=_file_text(settings))
     if settings.file and settings.file.stat().st_mode & 0o002:
@@ -93,11 +94,14 @@ def findings(settings: Settings) -> Iterator[tuple[str | None, Finding]]:
     yield from ((None, finding) for finding in secret_findings(settings.serve.keys.values()))
     nats = settings.nats
     yield from ((None, finding) for finding in secret_findings((nats.password, nats.token, nats.login)))
+    named = {settings.default_backend, *(name for _, name in settings.routes)}
     for name, backend in settings.backends.items():
         secrets = list(secret_findings(backend.options.values()))
         yield from ((name, finding) for finding in secrets)
         if all(finding.ok for finding in secrets):
             yield from ((name, finding) for finding in _backend_findings(settings, name))
+        if name not in named and backend != BackendSettings(LOCAL, LOCAL):
+            yield name, Finding(ok=True, what="no task goes there: neither default_backend nor a route names it")
 
 
 def secret_findings(values: Iterable[object]) -> Iterator[Finding]:

@@ -47,6 +47,7 @@ def _findings(ledger: Ledger, settings: Settings) -> Iterator[tuple[str, Finding
     from issue_core.errors import LedgerError
 
     yield from (("place", each) for each in checkups.place(ledger))
+    yield from (("configuration", each) for each in checkups.secret_files(settings))
     yield from ((f"backend {name}" if name else "configuration", each) for name, each in findings(settings))
     try:
         yield from (("ledger", each) for each in checkups.ledger_file(ledger))

@@ -9,18 +9,19 @@ import typer
 
 from issue_core.cli.group import Group, examples, new_app
 from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
+from issue_core.config.settings import NatsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from issue_core.config import NatsSettings
     from issue_core.transports.nats.status import Status
     from issue_core.transports.nats.streams import Drift, State
     from issue_core.transports.nats.wanted import Wanted
 
 _NAME = re.compile(r"[^\s.*>/\\]+")
 _FILTER = re.compile(r"[^\s.]+(\.[^\s.]+)*")
+_DEFAULTS = NatsSettings()
 
 app = new_app(
     cls=Group,
@@ -35,13 +36,14 @@ ContextOption = Annotated[
     str | None, typer.Option("--context", metavar="NAME", help="A context of the nats CLI; else NATS_CONTEXT.")
 ]
 StreamOption = Annotated[
-    str | None, typer.Option("--stream", metavar="NAME", help="The stream of the tasks. Default: ACT_TASKS.")
+    str | None, typer.Option("--stream", metavar="NAME", help=f"The stream of the tasks. Default: {_DEFAULTS.stream}.")
 ]
 DurableOption = Annotated[
-    str | None, typer.Option("--durable", metavar="NAME", help="The consumer. Default: issue-core-ingest.")
+    str | None, typer.Option("--durable", metavar="NAME", help=f"The consumer. Default: {_DEFAULTS.durable}.")
 ]
 FilterOption = Annotated[
-    str | None, typer.Option("--filter", metavar="SUBJECT", help="What the consumer gets. Default: act.tasks.create.>")
+    str | None,
+    typer.Option("--filter", metavar="SUBJECT", help=f"What the consumer gets. Default: {_DEFAULTS.filter}"),
 ]
 
 

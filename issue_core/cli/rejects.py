@@ -10,8 +10,11 @@ from issue_core.cli.group import Group, examples, new_app
 from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption, LimitOption, completed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    from rich.table import Table
+    from rich.text import Text
 
     from issue_core.ledger import Ledger
     from issue_core.ledger.rejects import Reject
@@ -25,6 +28,8 @@ app = new_app(
 State = Literal["open", "replayed", "dropped", "all"]
 HEADER = ("id", "state", "kind", "count", "last_at", "place", "problems")
 """What a pipe gets of the list, tab-separated, below a line with these names."""
+
+_SPARE = ("last", "count", "place", "kind", "state")  # columns that go, in this order, where problems have no room
 
 _LONGEST_PLACE = 24  # characters of where a reject stood that a terminal shows
 
@@ -229,7 +234,6 @@ def _row(reject: Reject) -> tuple[object, ...]:
 
 
 def _fields(reject: Reject) -> list[tuple[str, object]]:
-
     fields: list[tuple[str, object]] = [
         (name, value)
         for name, value in reject.to_json().items()
@@ -239,26 +243,45 @@ def _fields(reject: Reject) -> list[tuple[str, object]]:
     return [*fields, ("place", reject.place.shown(reject.transport)), *problems]
 
 
-def _table(found: list[Reject], now: datetime, *, every_state: bool) -> Any:
+def _table(found: list[Reject], now: datetime, *, every_state: bool) -> Table:
+    """The rejects in as many columns as there is room for beside the problems."""
+    from issue_core.cli import terminal
+
+    cells = _cells(found, now, every_state=every_state)
+    for n in range(len(_SPARE) + 1):
+        table = _drawn({name: column for name, column in cells.items() if name not in _SPARE[:n]})
+        problems = table.columns[-1]
+        if (problems.max_width or 0) >= min(terminal.widest(problems), terminal.width() // 4):
+            break
+    return table
+
+
+def _cells(found: list[Reject], now: datetime, *, every_state: bool) -> dict[str, list[Text]]:
+    """The columns, by their names."""
     from issue_core.cli import terminal
     from issue_core.cli.output import styled
     from issue_core.cli.receipts import problems
 
-    names = ["id", "kind", "count", "last", "place", "problems"]
+    cells = {"id": [styled(reject.id) for reject in found]}
     if every_state:
-        names.insert(1, "state")
-    table = terminal.table(*names, right=frozenset({"id", "count", "last"}))
-    for reject in found:
-        table.add_row(
-            styled(reject.id),
-            *([styled(reject.state)] if every_state else []),
-            styled(reject.kind),
-            styled(f"{reject.count:,}"),
-            styled(terminal.ago(reject.last_at, now), "dim"),
-            styled(_end_of(reject.place.shown(reject.transport))),
-            styled(problems(reject.errors), "none"),
-        )
-    terminal.fit(table, at=len(names) - 1)
+        cells["state"] = [styled(reject.state) for reject in found]
+    return cells | {
+        "kind": [styled(reject.kind) for reject in found],
+        "count": [styled(f"{reject.count:,}") for reject in found],
+        "last": [styled(terminal.ago(reject.last_at, now), "dim") for reject in found],
+        "place": [styled(_end_of(reject.place.shown(reject.transport))) for reject in found],
+        "problems": [styled(problems(reject.errors), "none") for reject in found],
+    }
+
+
+def _drawn(cells: Mapping[str, list[Text]]) -> Table:
+    from issue_core.cli import terminal
+
+    table = terminal.table(*cells, right=frozenset({"id", "count", "last"}))
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*row)
+    table.columns[0].min_width = terminal.needed(table.columns[0])  # an ID that is cut names no reject
+    terminal.fit(table, at=len(cells) - 1)
     return table
 
 

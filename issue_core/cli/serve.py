@@ -12,6 +12,7 @@ import typer
 
 from issue_core.cli.group import examples, new_app
 from issue_core.cli.options import ConfigOption, LedgerOption
+from issue_core.config.settings import ServeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ _HURRY = 0.8  # seconds that a Ctrl-C leaves for what is under way; SIGTERM leav
 _UNANSWERED = "not everything under way ended in time: what was not answered was not promised"
 _IN_HAND = ", and what sync had in hand stays in doubt, and is looked for by the next run"
 
+_DEFAULTS = ServeSettings()
+
 _SHORT_KEY = 16  # characters; a shorter one can be guessed
 
 app = new_app()
@@ -39,10 +42,19 @@ app = new_app()
     )
 )
 def serve(
-    host: Annotated[str | None, typer.Option("--host", help="Listen on this address. Default: 127.0.0.1.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="HOST", help=f"Listen on this address. Default: {_DEFAULTS.host}."),
+    ] = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", min=0, max=65535, help="Listen on this port; 0: any that is free. Default: 8765."),
+        typer.Option(
+            "--port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help=f"Listen on this port; 0: any that is free. Default: {_DEFAULTS.port}.",
+        ),
     ] = None,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Ask nobody for a key; only on a loopback address.")
@@ -56,7 +68,8 @@ def serve(
     ] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its key, PEM.")] = None,
     log_format: Annotated[
-        str, typer.Option("--log-format", help="The access log on standard error: text, json, or none.")
+        str,
+        typer.Option("--log-format", metavar="FORMAT", help="The access log on standard error: text, json, or none."),
     ] = "text",
     ledger: LedgerOption = None,
     config: ConfigOption = None,

@@ -43,7 +43,12 @@ app = new_app()
 def sync(
     backend: Annotated[
         str | None,
-        typer.Option("--backend", help="Only tasks that go to this backend.", autocompletion=completed("backends")),
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="Only tasks that go to this backend.",
+            autocompletion=completed("backends"),
+        ),
     ] = None,
     repo: Annotated[
         str | None,
@@ -51,7 +56,9 @@ def sync(
             "--repo", metavar="GLOB", help="Only tasks whose target_repo matches.", autocompletion=completed("repos")
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take at most so many tasks in hand.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Take at most so many tasks in hand.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Go on until nothing is due or in doubt, and only what is parked is left.")

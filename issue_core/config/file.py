@@ -113,10 +113,14 @@ def _meant(prefix: tuple[str, ...], name: str, here: list[str]) -> str:
     # Addresses and credentials have names of their own: what a backend calls a host is not that of a server of ours.
     others = [key.name for key in KEYS if prefix[:1] in ((), ("sync",)) or not key.name.startswith(("serve.", "nats."))]
     if elsewhere := [key for key in others if key.rpartition(".")[2] == name]:
-        above = "" if "." in elsewhere[0] else " It stands at the top, above every [table]"
-        return f"did you mean {elsewhere[0]}?{above}"
+        return f"did you mean {elsewhere[0]}?" if "." in elsewhere[0] else _above(elsewhere[0])
     near = nearest(name, here)
     return f"did you mean {dotted(*prefix, near)}?" if near else f"here there is: {', '.join(here)}"
+
+
+def _above(key: str, table: str = "every [table]") -> str:
+    """What is told of a key that is in ``table`` only because it stands below its head."""
+    return f"did you mean {key}? It stands {'' if '.' in key else 'at the top, '}above {table}"
 
 
 def _secrets(content: Content, at: tuple[str, ...], value: object) -> dict[str, Secret]:
@@ -176,6 +180,12 @@ def _backend(content: Content, name: str, table: Mapping[str, object]) -> Backen
     _take(content, at, judged, (own or {}) | common)
     given = {key: content.values[dotted(*at, key)] for key in judged if dotted(*at, key) in content.values}
     options = {key: given.pop(key) for key in judged if key in given and key not in common}
+    projects = given.get("projects", {})
+    if "default_backend" in projects:
+        content.wrong(dotted(*at, "projects", "default_backend"), _above("default_backend"))
+    if "project" in projects and "project" in (own or {}) and "project" not in options:
+        meant = _above(dotted(*at, "project"), f"[{dotted(*at, 'projects')}]")
+        content.wrong(dotted(*at, "projects", "project"), meant)
     return BackendSettings(name, kind or "", **given, options=options)
 
 
@@ -238,7 +248,10 @@ def _compare(content: Content) -> None:
     targets = {"default_backend": content.values.get("default_backend", LOCAL)}
     targets |= {dotted("routes", pattern): name for pattern, name in content.values.get("routes", {}).items()}
     for key, name in targets.items():
-        if name not in names:
+        # A repository may well be called ledger; nothing that is a backend's name is a ledger's.
+        if key == "routes.default_backend" or (key == "routes.ledger" and name not in names):
+            content.wrong(key, _above(key.removeprefix("routes.")))
+        elif name not in names:
             content.wrong(key, f"there is no backend {name!r}; {suggest(name, names)}")
     lease = content.values.get("sync.lease", SyncSettings().lease)
     timeout = content.values.get("sync.request_timeout", SyncSettings().request_timeout)

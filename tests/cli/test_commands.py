@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import Context
 
 from tests.support.cli import Issue
 from tests.support.reference import PAGE, commands, reference
@@ -34,6 +35,12 @@ def test_every_command_is_explained_and_has_an_example(path: tuple[str, ...]) ->
 @ALL
 def test_every_option_is_explained(path: tuple[str, ...]) -> None:
     assert [each.name for each in parameters(path) if not each.help] == []
+
+
+@ALL
+def test_every_option_says_what_stands_behind_it_and_not_of_which_type_that_is(path: tuple[str, ...]) -> None:
+    records = [each.get_help_record(Context(COMMANDS[path])) for each in parameters(path)]
+    assert [names for names, _ in filter(None, records) if re.search(r"<(str|int|float|path)\b", names)] == []
 
 
 @ALL

@@ -14,6 +14,7 @@ from issue_core.errors import ConfigError, IssueCoreError
 from tests.config.files import GITEA, loaded
 
 NOTES = '[backends.notes]\ntype = "local"\npath = "notes"\n'
+ALL_THERE = '[routes]\n"*" = "notes"\n'
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_check_says_that_there_is_no_file_and_that_the_local_backend_is_ready(
 
 
 def test_check_looks_at_each_backend_and_ends_with_3_when_one_is_not_ready(file: Path) -> None:
-    written(file, NOTES)
+    written(file, NOTES + ALL_THERE)
     (file.parent / "notes").write_text("a file where the folder should be")
     ran = run("check")
     assert ran.exit_code == 3
@@ -114,7 +115,7 @@ def test_check_looks_at_each_backend_and_ends_with_3_when_one_is_not_ready(file:
 
 
 def test_check_as_json_is_one_object_a_finding(file: Path) -> None:
-    written(file, NOTES)
+    written(file, NOTES + ALL_THERE)
     findings = [json.loads(line) for line in run("check", "--json").stdout.splitlines()]
     assert [(each["ok"], each["backend"]) for each in findings] == [(True, None), (True, "notes"), (True, "local")]
     assert {tuple(each) for each in findings} == {("ok", "backend", "what", "hint")}

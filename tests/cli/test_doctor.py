@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -84,9 +86,22 @@ def test_a_route_that_is_never_reached_is_told_and_one_that_matches_nothing_yet_
     assert "the route 'other' to local matches no task so far" in one.call("doctor").stdout
 
 
-def test_tasks_of_a_backend_that_is_gone_are_told(one: Issue) -> None:
+def test_tasks_in_doubt_at_a_backend_that_is_gone_are_told(one: Issue) -> None:
     force_state(one, 1, "pending", backend="work", in_doubt_since="2026-01-01T00:00:00.000Z")
-    assert [each for each in wrong(one) if "1 tasks went to a backend 'work', which is not configured" in each]
+    [found] = [each for each in wrong(one) if "1 tasks went to a backend 'work', which is not configured" in each]
+    assert "(configure it under this name again; a task in doubt can only be settled there" in found
+
+
+@pytest.mark.parametrize("state", ["pending", "failed"])
+def test_other_tasks_of_a_backend_that_is_gone_go_where_the_routes_point_as_the_hint_says(
+    one: Issue, state: Literal["pending", "failed"]
+) -> None:
+    force_state(one, 1, state, backend="work")
+    [found] = [each for each in wrong(one) if "1 tasks went to a backend 'work', which is not configured" in each]
+    assert "(`issue sync` sends them where the routes point now; those that failed need `issue retry` first)" in found
+    assert one.call("retry", "--all").code == 0
+    assert one.call("sync").stdout == "1 created\n"
+    assert wrong(one) == []
 
 
 def test_what_needs_a_person_is_told(one: Issue) -> None:
@@ -99,6 +114,68 @@ def test_a_backend_that_is_not_ready_is_told(one: Issue) -> None:
         '[backends.work]\ntype = "gitea"\nurl = "http://127.0.0.1:1"\ntoken = { env = "NO_SUCH_TOKEN" }\n'
     )
     assert [each for each in wrong(one) if each.startswith("backend work: ") and "NO_SUCH_TOKEN" in each]
+
+
+def secrets(issue: Issue) -> list[Path]:
+    """Files with secrets, one of each kind, that the configuration names."""
+    files = [issue.folder / name for name in ("token", "key", "tls.pem", "password", "x.creds")]
+    for each in files:
+        each.write_text("a-secret-of-enough-characters")
+        each.chmod(0o600)
+    (issue.folder / "config.toml").write_text(
+        '[backends.work]\ntype = "gitea"\nurl = "http://127.0.0.1:1"\ntoken = { file = "token" }\n'
+        '[serve]\nkeys.rules = { file = "key" }\ntls_cert = "no.pem"\ntls_key = "tls.pem"\n'
+        '[nats]\ncreds = "x.creds"\npassword = { file = "password" }\n'
+    )
+    return files
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o620, 0o666])
+def test_a_file_with_a_secret_that_others_may_use_is_told(one: Issue, mode: int) -> None:
+    files = secrets(one)
+    assert [each for each in wrong(one) if "others may use" in each] == []
+    for each in files:
+        each.chmod(mode)
+    found = [each.removeprefix("configuration: ") for each in wrong(one) if "others may use" in each]
+    keys = ["backends.work.token", "nats.creds", "nats.password", "serve.keys.rules", "serve.tls_key"]
+    assert sorted(each.partition(":")[0] for each in found) == keys
+    token = files[0]
+    told = f"backends.work.token: others may use {token} ({stat.filemode(0o100000 | mode)}) (chmod o-rwx,g-w {token})"
+    assert told in found
+    for told in found:
+        assert one.shell(told.rpartition("(")[2].removesuffix(")")).code == 0
+    assert [each for each in wrong(one) if "others may use" in each] == []
+
+
+def test_a_file_with_a_secret_may_be_read_by_a_group_and_one_that_is_missing_is_told_once(one: Issue) -> None:
+    token, *files = secrets(one)
+    for each in files:
+        each.chmod(0o640)
+    token.unlink()
+    assert [each for each in wrong(one) if "others may use" in each] == []
+    assert len([each for each in wrong(one) if "backends.work.token" in each]) == 1
+
+
+@pytest.mark.parametrize("command", ["doctor", "config check"])
+def test_a_backend_that_nothing_goes_to_is_told_as_no_fault(one: Issue, command: str) -> None:
+    says = "no task goes there: neither default_backend nor a route names it"
+    notes = '[backends.notes]\ntype = "local"\npath = "notes"\n'
+    config = one.folder / "config.toml"
+
+    def told() -> list[str]:
+        ran = one.call(*command.split())
+        assert ran.code == 0
+        return [each.removesuffix(f": {says}") for each in ran.stdout.splitlines() if each.endswith(says)]
+
+    of = "backend " if command == "doctor" else ""
+    config.write_text(notes)
+    assert told() == [f"ok: {of}notes"]
+    config.write_text(f"{notes}[backends.local]\npath = 'here'\n[routes]\n'*' = 'notes'\n")
+    assert told() == []
+    config.write_text(f"default_backend = 'notes'\n{notes}")
+    assert told() == []  # the local one, which is always there, nobody has asked for
+    config.write_text(f"default_backend = 'notes'\n{notes}[backends.local]\npath = 'here'\n")
+    assert told() == [f"ok: {of}local"]
 
 
 def test_nats_is_looked_at_where_it_is_used(one: Issue) -> None:

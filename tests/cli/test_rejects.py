@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,22 @@ def test_list_shows_open_rejects_with_where_they_came_from_and_why(two: Issue) -
 def test_list_says_beside_the_output_that_there_is_none(issue: Issue) -> None:
     ran = issue.call("rejects", "list", "--json")
     assert (ran.code, ran.stdout, ran.stderr) == (0, "", "no reject is open\n")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+@pytest.mark.parametrize("words", [[], ["--state", "all"]])
+def test_at_a_narrow_terminal_the_ids_are_whole_and_a_quarter_of_it_has_the_problems(
+    two: Issue, columns: int, words: list[str]
+) -> None:
+    with two.ledger as ledger, ledger.write() as tx:
+        tx.connection.execute("UPDATE rejects SET id = id + 12344, count = 1234567")
+    ran = two.on_terminal("rejects", "list", *words, columns=columns, environment={"NO_COLOR": "1"})
+    names, *lines = re.sub(r"\x1b\[[0-9;]*m", "", ran.stdout).splitlines()
+    assert [line.split()[0] for line in lines] == ["12346", "12345"]
+    assert {len(line) for line in lines} == {columns}
+    shown = [line[names.index("problems") :].rstrip(" …") for line in lines]
+    assert min(map(len, shown)) >= columns // 4 - 2
+    assert "document: is not a JSON object".startswith(shown[1])
 
 
 def test_show_gives_the_bytes_escaped_as_json_or_as_they_came(two: Issue) -> None:

@@ -23,6 +23,7 @@ TYPES = {
         "window": "duration",
         "labels": "list of text",
         "fields": "table of text",
+        "project": "text",
     },
     "odd": {"tint": "colour"},
 }

@@ -241,6 +241,39 @@ def test_an_unknown_key_is_told_the_nearest_right_one(tmp_path: Path, text: str,
     assert problem.startswith(expected)
 
 
+TOP = "It stands at the top, above every [table]"
+PROJECTS = f"{GITEA}[backends.work.projects]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{GITEA}[routes]\ndefault_backend = 'work'", f"routes.default_backend: did you mean default_backend? {TOP}"),
+        ("[routes]\n'a/*' = 'local'\nledger = 'my/ledger.db'", f"routes.ledger: did you mean ledger? {TOP}"),
+        (
+            f"{PROJECTS}default_backend = 'work'",
+            f"backends.work.projects.default_backend: did you mean default_backend? {TOP}",
+        ),
+        (
+            f"{PROJECTS}project = 'acme/all'",
+            "backends.work.projects.project: did you mean backends.work.project? "
+            "It stands above [backends.work.projects]",
+        ),
+    ],
+)
+def test_a_key_that_would_be_taken_for_a_repository_is_told_where_it_stands(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    assert problems(tmp_path, text) == [expected]
+
+
+def test_a_repository_may_be_called_what_a_key_is_where_no_key_is_meant(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "[routes]\nledger = 'local'\nproject = 'local'").routes[0] == ("ledger", "local")
+    both = f"{GITEA}project = 'acme/all'\n[backends.work.projects]\nproject = 'acme/project'"
+    assert loaded(tmp_path, both).backends["work"].projects == {"project": "acme/project"}
+    assert loaded(tmp_path, "[backends.local.projects]\nproject = 'x'").backends["local"].projects
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -208,6 +208,15 @@ def test_to_dir_makes_the_folder_for_its_owner_alone(issue: Issue, copy: Path) -
     assert ran.stdout.endswith(" bytes\n")
 
 
+def test_no_folder_is_made_where_a_disk_is_not_mounted(filled: Issue, copy: Path) -> None:
+    there = copy.parent / "disk" / "backups"
+    named, by_time = (filled.run("backup", *words) for words in ((str(there / "x.db"),), ("--to-dir", str(there))))
+    assert (named.code, by_time.code, by_time.stdout) == (1, 1, "")
+    assert by_time.stderr == named.stderr.replace(f"{there}/x.db", str(there))
+    assert by_time.stderr.startswith(f"issue: {there}: No such file or directory; there is no copy\nhint: ")
+    assert not there.parent.exists()
+
+
 # --- a restore -------------------------------------------------------------------------------------------------------
 
 

@@ -128,7 +128,10 @@ def test_without_the_extra_a_command_for_nats_says_which_one_it_needs(tool: Inst
     said = tool.run(*command.split(), code=2)
     assert (said.stdout, said.stderr.splitlines()) == (
         "",
-        ["issue: this needs the NATS client, and nats is not installed", "hint: pip install 'issue-core[nats]'"],
+        [
+            "issue: this needs the NATS client, and nats is not installed",
+            "hint: install issue-core again with its extra nats, as its README says",
+        ],
     )
 
 

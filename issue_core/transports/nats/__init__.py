@@ -17,5 +17,5 @@ def require() -> None:
 
         raise UsageError(
             f"this needs the NATS client, and {missing.name} is not installed",
-            hint="pip install 'issue-core[nats]'",
+            hint="install issue-core again with its extra nats, as its README says",
         ) from None

@@ -19,7 +19,8 @@ def test_without_the_client_library_a_command_says_how_to_install_it(
     ran = issue.call(*words)
     assert ran.code == 2
     assert ran.stderr == (
-        f"issue: this needs the NATS client, and {module} is not installed\nhint: pip install 'issue-core[nats]'\n"
+        f"issue: this needs the NATS client, and {module} is not installed\n"
+        "hint: install issue-core again with its extra nats, as its README says\n"
     )
 
 
