@@ -32,6 +32,7 @@ _GO_ELSEWHERE = "`issue sync` sends them where the routes point now; those that 
 def ledger_file(ledger: Ledger) -> Iterator[Finding]:
     """Whether it is a ledger, whole, of a release that is known, and its owner's alone."""
     from issue_core.ledger import health
+    from issue_core.ledger.connection import how_to_mend
     from issue_core.ledger.schema import SCHEMA_VERSION, is_stand_in
 
     path = ledger.path
@@ -43,17 +44,18 @@ def ledger_file(ledger: Ledger) -> Iterator[Finding]:
         copied, damaged = health.is_copy(connection), health.problems(connection)
     yield Finding(ok=True, what=f"ledger {path}: schema {version} of {SCHEMA_VERSION}")
     if copied:
-        yield _wrong(f"ledger {path} is a copy, and takes no tasks", f"issue restore {path} makes a ledger of it")
+        hint = f"`issue restore {path} --ledger LEDGER` makes a ledger of it, in LEDGER's place or in its own"
+        yield _wrong(f"ledger {path} is a copy, and takes no tasks", hint)
     for problem in damaged:
-        yield _wrong(
-            f"ledger {path} is damaged: {problem}", "copy it away as it is, then `issue restore` the last backup"
-        )
+        yield _wrong(f"ledger {path} is damaged: {problem}", how_to_mend(path))
     if not damaged:
         yield Finding(ok=True, what="it is whole")
     yield from _rights(path)
 
 
 def _rights(path: Path) -> Iterator[Finding]:
+    from issue_core.ledger.workers import workers_of
+
     found, folder = path.stat(), path.parent.stat()
     if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield _wrong(f"others may use {path} ({stat.filemode(found.st_mode)})", f"chmod 600 {path}")
@@ -61,6 +63,9 @@ def _rights(path: Path) -> Iterator[Finding]:
         yield _wrong(f"others may write to its folder {path.parent}", f"chmod go-w {path.parent}")
     if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
         yield _wrong(f"you may not write to {path} and its folder", "take the rights to, or use another ledger")
+    workers = workers_of(path)
+    if workers.exists() and not os.access(workers, os.R_OK | os.W_OK | os.X_OK):
+        yield _wrong(f"you may not write to {workers}", f"chmod 700 {workers}")
     if found.st_uid != os.geteuid() and os.geteuid():
         yield _wrong(f"{path} belongs to another user", "run issue as that user, or change the owner")
 

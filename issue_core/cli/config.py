@@ -87,7 +87,7 @@ def findings(settings: Settings) -> Iterator[tuple[str | None, Finding]]:
     from issue_core.config.settings import LOCAL, BackendSettings
 
     yield None, Finding(ok=True, what=_file_text(settings))
-    if settings.file and settings.file.stat().st_mode & 0o002:
+    if settings.file and settings.file.is_file() and settings.file.stat().st_mode & 0o002:
         # It names commands that are run to fetch secrets: who may write to it may run anything.
         hint = f"take that right away: chmod o-w {settings.file}"
         yield None, Finding(ok=False, what=f"anybody may write to {settings.file}", hint=hint)

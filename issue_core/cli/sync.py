@@ -311,6 +311,8 @@ class _Report:
         waits = _waits_from_now(summary, _now()) if output.on_terminal() else _waits(summary)
         for text in (*waits, *_held(summary)):
             output.line(text)
+        if summary.parked and not self._dry_run:
+            output.line("  once that is mended, issue retry --all has it tried at once")
         output.flush()
 
 

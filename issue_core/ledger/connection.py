@@ -295,7 +295,7 @@ def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     if name.startswith("SQLITE_CORRUPT"):
         return LedgerCorrupt(
             f"ledger {path}: it is damaged ({error})",
-            hint=f"Copy the file and its -wal away first, then try: sqlite3 {path} .recover | sqlite3 mended.db",
+            hint=how_to_mend(path),
         )
     if name.startswith("SQLITE_CANTOPEN") and os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK):
         return _read_only(path)
@@ -309,6 +309,11 @@ def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
         if name.startswith("SQLITE_IOERR")
         else None,
     )
+
+
+def how_to_mend(path: Path) -> str:
+    """What to do about a ledger that is damaged."""
+    return f"`issue restore BACKUP --ledger {path}` keeps it aside as it is; then run the input since then again."
 
 
 def disk_is_full(path: Path, error: sqlite3.Error | OSError) -> bool:

@@ -168,7 +168,7 @@ def _require_whole(file: Path, connection: sqlite3.Connection, so: str) -> None:
     if problems := health.problems(connection, most=3):
         raise LedgerCorrupt(
             f"{file}: it is damaged ({'; '.join(problems)}); {so}",
-            hint=f"sqlite3 {file} .recover gives what can still be read; or restore an older copy.",
+            hint="Restore an older copy, and run the input since then again.",
         )
 
 

@@ -34,6 +34,12 @@ _IN_DOUBT = """
 
 _BACKENDS_IN_DOUBT = "SELECT DISTINCT backend FROM tasks WHERE in_doubt_since IS NOT NULL AND state = 'pending'"
 
+_PLACES_IN_DOUBT = """
+    SELECT DISTINCT attempts.backend, attempts.project
+    FROM tasks INDEXED BY tasks_in_doubt JOIN attempts ON attempts.seq = tasks.seq
+    WHERE in_doubt_since IS NOT NULL AND state = 'pending' AND (outcome IS NULL OR outcome = 'unknown')
+"""
+
 _STANDING = "SELECT state, next_attempt_at, in_doubt_since FROM tasks WHERE seq = :seq"
 
 _LEASE = "SELECT owner, until FROM leases WHERE seq = :seq"
@@ -169,6 +175,11 @@ def pending_pages(ledger: Ledger) -> Iterator[tuple[int, list[Waiting]]]:
 def in_doubt(connection: sqlite3.Connection, *, after: int, limit: int) -> list[Waiting]:
     """At most ``limit`` tasks in doubt, by rising seq, from the one behind ``after`` on."""
     return [Waiting(*row) for row in connection.execute(_IN_DOUBT, {"after": after, "limit": limit})]
+
+
+def places_in_doubt(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """Backend and project of each attempt whose outcome is not known."""
+    return set(connection.execute(_PLACES_IN_DOUBT))
 
 
 def backends_in_doubt(connection: sqlite3.Connection) -> set[str]:

@@ -25,7 +25,7 @@ def enlisted(ledger: Path) -> Iterator[str]:
     """
     worker = secrets.token_hex(8)
     with opening(ledger):
-        folder = _folder(ledger)
+        folder = workers_of(ledger)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         belong_to_the_owner(ledger, folder)
         descriptor = _locked_file(folder, worker)
@@ -41,7 +41,7 @@ def enlisted(ledger: Path) -> Iterator[str]:
 
 def is_alive(ledger: Path, worker: str) -> bool:
     """Whether the process behind ``worker`` still runs. What a dead one left behind is removed."""
-    path = _folder(ledger) / worker
+    path = workers_of(ledger) / worker
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def is_alive(ledger: Path, worker: str) -> bool:
 
 def living(ledger: Path) -> list[str]:
     """The workers of ``ledger`` that still run."""
-    folder = _folder(ledger)
+    folder = workers_of(ledger)
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return [name for name in names if not name.startswith(".") and is_alive(ledger, name)]
 
@@ -81,5 +81,6 @@ def _sweep(ledger: Path, folder: Path, me: str) -> None:
             is_alive(ledger, path.name)
 
 
-def _folder(ledger: Path) -> Path:
+def workers_of(ledger: Path) -> Path:
+    """The folder beside ``ledger`` in which each worker has its file."""
     return ledger.with_name(ledger.name + ".workers")

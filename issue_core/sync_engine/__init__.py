@@ -19,7 +19,7 @@ from issue_core.ledger.workers import enlisted, is_alive
 from issue_core.sync_engine import doubts, plan
 from issue_core.sync_engine.creates import Creates, in_thread
 from issue_core.sync_engine.desk import Budget, Desk
-from issue_core.sync_engine.plan import ANY_PROJECT, Choice, Plan
+from issue_core.sync_engine.plan import Choice, Plan
 from issue_core.sync_engine.results import Result, Summary
 
 __all__ = ["Choice", "Release", "Result", "Summary", "sync"]
@@ -134,7 +134,7 @@ def _forget_idle_parks(routes: Plan, ledger: Ledger) -> None:
     if not parked:
         return
     wanted = routes.wanted(ledger)
-    idle = [each for each in parked if not {(each.backend, each.project), (each.backend, ANY_PROJECT)} & wanted]
+    idle = [each for each in parked if (each.backend, each.project) not in wanted]
     if idle:
         with ledger.write() as tx:
             for each in idle:

@@ -33,7 +33,6 @@ class Choice:
 
 Standing = tuple[dict[str, limits.Parked], limits.Wait | None]
 
-ANY_PROJECT = "*"
 """In place of a project: any one of the backend's."""
 
 
@@ -85,15 +84,15 @@ class Plan:
     def wanted(self, ledger: Ledger) -> set[tuple[str, str]]:
         """What pending tasks wait for, as (backend, project), and each of those backends as a whole.
 
-        A task in doubt is looked for where its attempt went: all projects of its backend count as wanted.
+        A task in doubt waits for where its attempts went, too.
         """
         with ledger.read() as connection:
             repos = queries.repos_in(connection, "pending")
-            wanted = {(name, ANY_PROJECT) for name in outbox.backends_in_doubt(connection)}
+            wanted = outbox.places_in_doubt(connection)
         for repo in repos:
             target = self.backend(self._route(repo)).target(repo)
-            wanted |= {(target.backend, target.project), (target.backend, limits.WHOLE_BACKEND)}
-        return wanted
+            wanted.add((target.backend, target.project))
+        return wanted | {(backend, limits.WHOLE_BACKEND) for backend, _ in wanted}
 
     def close(self) -> None:
         """Let go of every backend."""

@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 
 from issue_core.ledger import claims, health
+from issue_core.ledger.workers import workers_of
 from tests.support.cli import Issue, a_spec, force_state, ndjson
 
 
@@ -22,9 +23,9 @@ def one(issue: Issue) -> Issue:
     return issue
 
 
-def wrong(issue: Issue) -> list[str]:
+def wrong(issue: Issue, *words: str) -> list[str]:
     """What it found wrong, each with the hint."""
-    ran = issue.call("doctor", "--json")
+    ran = issue.call("doctor", "--json", *words)
     found = [each for each in ran.objects if not each["ok"]]
     assert all(each["hint"] for each in found)
     assert ran.code == (3 if found else 0)
@@ -55,7 +56,7 @@ def test_a_damaged_ledger_is_told_with_what_is_damaged(one: Issue) -> None:
     found = wrong(one)
     assert found
     assert all(each.startswith("ledger: ") for each in found)
-    assert "restore" in found[0] or "recover" in found[0]
+    assert f"issue restore BACKUP --ledger {one.path}" in found[0]
 
 
 def test_a_file_that_is_no_ledger_is_told(issue: Issue) -> None:
@@ -261,3 +262,13 @@ def test_a_person_reads_what_a_finding_is_about_once(one: Issue) -> None:
     assert [each for each in lines if re.search(r"ledger: ledger|configuration: conf|clock: the clock", each)] == []
     assert "ok: ledger: it is whole" in lines
     assert any(each.startswith(f"ok: ledger {one.path}: schema") for each in lines)
+
+
+def test_a_workers_folder_that_cannot_be_used_is_told(one: Issue) -> None:
+    workers = workers_of(one.path)
+    workers.touch(0o600)
+    assert wrong(one) == [f"ledger: you may not write to {workers} (chmod 700 {workers})"]
+
+
+def test_a_configuration_that_everybody_writes_to_without_effect_is_well(one: Issue) -> None:
+    assert wrong(one, "--config", "/dev/null") == []

@@ -260,7 +260,7 @@ def test_a_damaged_page_is_a_clear_error_and_a_write_changes_nothing(tmp_path: P
     for use in (total, lambda path: store(path, 200)):
         with pytest.raises(LedgerCorrupt, match="it is damaged") as caught:
             use(path)
-        assert ".recover" in str(caught.value.hint)
+        assert "issue restore" in str(caught.value.hint)
     assert path.read_bytes() == raw
 
 

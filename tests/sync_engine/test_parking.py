@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from issue_core import Ledger, ingest, sync
-from issue_core.ledger import outcomes
+from issue_core.ledger import limits, outcomes
 from tests.support.cli import a_spec, ndjson
 from tests.support.tracker import Fault, Kind
 from tests.sync_engine.rig import SOON, Rig, a_backend
 
 DOWN = Fault("unreachable", None, times=None)
 CLOSED = Fault("project", None, project="acme/closed", times=None)
+ANSWER_LOST = Fault("unknown_after")
 DAY = 86_400
 
 
@@ -309,3 +310,18 @@ def test_what_no_task_waits_for_any_more_is_parked_no_longer(tmp_path: Path) -> 
         summary = sync(ledger)
     assert summary.parked == []
     assert not summary.needs_a_person
+
+
+def test_a_doubt_elsewhere_keeps_nothing_parked_and_one_there_does(rig: Rig) -> None:
+    rig.ingest()
+    rig.tracker.will(ANSWER_LOST)
+    rig.sync()
+    rig.tracker.will(CLOSED)
+    rig.ingest(repo="acme/closed")
+    rig.sync()
+    assert [parked.project for parked in rig.summary.parked] == ["acme/closed"]
+    with rig.ledger.write() as tx:
+        outcomes.fail(tx, 2, "refused", "no", doubt_ends=True)
+        limits.park(tx, "work", "acme/web", code="project", reason="gone", until=rig.clock.now() + timedelta(hours=1))
+    rig.sync()
+    assert [parked.project for parked in rig.summary.parked] == ["acme/web"]
