@@ -93,7 +93,9 @@ class Gitea:
             elif reply.status == 403 and not http.is_limit(reply):
                 self._account = ""
             else:
-                raise _error(reply, create=False)
+                error = _error(reply, create=False)
+                error.hint = http.NO_TRACKER if reply.status == 404 else error.hint
+                raise error
         return self._account
 
     def create(self, task: Task, target: Target, *, timeout: float, before_send: Callable[[], None]) -> Issue:

@@ -100,6 +100,7 @@ class GitHub:
             else:
                 error = _error(reply, create=False)
                 if reply.status != 403 or isinstance(error, Limited):
+                    error.hint = http.NO_TRACKER if reply.status == 404 else error.hint
                     raise error
                 self._account = ""
         return self._account

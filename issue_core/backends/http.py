@@ -64,6 +64,7 @@ LARGEST = 64 * 1024 * 1024
 """Bytes of an answer: a page of 100 issues of 60,000 characters each has less, whatever they are."""
 
 NOT_REACHED = "is the url right, is the tracker well, and does this machine reach it?"
+NO_TRACKER = "is the url that of the whole tracker, and not of a project in it?"
 
 REDIRECTS = 5
 _MOVED = (301, 307, 308)

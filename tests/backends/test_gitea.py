@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issue_core.backends import gitea
+from issue_core.backends import gitea, http
 from issue_core.backends.base import Backend, Issue, Target
 from issue_core.backends.gitea import TITLE_BYTES, labels_of, open_backend, short_title
 from issue_core.errors import (
@@ -511,3 +511,8 @@ def test_check_says_when_nobody_answers(server: Server, backend: Backend) -> Non
     assert not finding.ok
     with pytest.raises(Unreachable):
         create(backend, a_task(labels=[]))
+
+
+def test_the_address_of_a_repository_is_told_from_that_of_a_tracker(server: Server, tmp_path: Path) -> None:
+    (finding,) = opened(server, tmp_path, url=f"{server.url}/acme/web").check()
+    assert (finding.ok, finding.hint) == (False, http.NO_TRACKER)

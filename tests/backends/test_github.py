@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from issue_core.backends import http
 from issue_core.backends.base import Backend, Issue
 from issue_core.backends.github import BODY, labels_of, open_backend
 from issue_core.backends.markup.markdown import events_in
@@ -196,3 +197,8 @@ def test_a_check_says_who_we_are_and_what_will_be_dropped(server: Server, backen
         (True, f"{server.url}: signed in as our-bot."),
         (True, "acme/web: takes issues; without push access, it drops labels."),
     ]
+
+
+def test_the_address_of_a_repository_is_told_from_that_of_a_tracker(server: Server, tmp_path: Path) -> None:
+    (finding,) = opened(server, tmp_path, url=f"{server.url}/acme/web").check()
+    assert (finding.ok, finding.hint) == (False, http.NO_TRACKER)

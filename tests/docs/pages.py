@@ -30,6 +30,11 @@ class Block:
     text: str
     line: int
 
+    @property
+    def is_run(self) -> bool:
+        """Whether it is for a shell, and tested by one."""
+        return self.language in ("bash", "console")
+
 
 def name_of(page: Path) -> str:
     """The page's path as people say it: ``docs/tutorial.md``."""

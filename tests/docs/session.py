@@ -42,10 +42,12 @@ def free_ports() -> dict[str, str]:
 def commands(block: Block, ports: Mapping[str, str]) -> list[Command]:
     """The commands of a ``console`` block; a command goes on in the lines that begin with ``>``.
 
-    Each port in it becomes the one that ``ports`` has for it.
+    A ``bash`` block is one, as it stands. Each port becomes the one that ``ports`` has for it.
     """
     found: list[Command] = []
     text = re.sub(rf"\b(?:{'|'.join(_PORTS)})\b", lambda port: ports[port[0]], block.text)
+    if block.language == "bash":
+        return [Command(text, (), block.line)]
     for number, line in enumerate(text.splitlines(), start=block.line):
         if line.startswith("$ "):
             found.append(Command(line[2:], (), number))

@@ -17,6 +17,7 @@ from tests.docs import curl, session
 from tests.docs.pages import GENERATED, PAGES, ROOT, anchors, blocks, environment, links, name_of, pages_with
 
 LANGUAGES = {
+    "bash",  # to be pasted as it stands; run by a test
     "console",  # run by a test, its output compared
     "python",  # run by a test
     "toml",  # loaded as a configuration by a test
@@ -100,7 +101,7 @@ def _run_and_compare(pages: list[Path], folder: Path, first_on_path: Path | None
     shutil.copytree(ROOT / "docs" / "demo", work / "docs" / "demo")
     home.mkdir(exist_ok=True)
     ports = session.free_ports()
-    each_block = [(page, session.commands(block, ports)) for page in pages for block in blocks(page, "console")]
+    each_block = [(page, session.commands(block, ports)) for page in pages for block in blocks(page) if block.is_run]
     listed = [(page, command, block) for page, block in each_block for command in block]
 
     results = session.run([command for _, command, _ in listed], work, home, first_on_path=first_on_path)
