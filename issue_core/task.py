@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, get_args
 
+from issue_core.errors import LedgerCorrupt
+
 Transport = Literal["cli", "new", "rest", "nats"]
 Outcome = Literal["created", "duplicate", "conflict", "invalid"]
 TaskState = Literal["pending", "synced", "failed", "held", "elsewhere"]
@@ -31,6 +33,8 @@ MAX_DOCUMENT = 1024 * 1024
 HEAD_BYTES = 64 * 1024
 """How much of a document that is over the size limit is kept."""
 
+
+_LENGTH_OF_TIME = len("2026-03-01T09:00:00.000Z")
 
 _WAYS_IN: dict[Transport, str] = {"cli": "stdin", "new": "issue new", "rest": "HTTP", "nats": "NATS"}
 
@@ -213,5 +217,14 @@ def to_text(moment: datetime) -> str:
 
 
 def from_text(text: str) -> datetime:
-    """The aware datetime that :func:`to_text` wrote."""
-    return datetime.fromisoformat(text)
+    """The aware datetime that :func:`to_text` wrote.
+
+    Raises:
+        LedgerCorrupt: it wrote nothing of the kind.
+    """
+    try:
+        if len(text) == _LENGTH_OF_TIME and text[-1] == "Z":
+            return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        pass  # it is damaged, as is what has another length
+    raise LedgerCorrupt(f"{text!r:.60} is no time")

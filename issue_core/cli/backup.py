@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _NAMED = re.compile(r"(ledger-\d{8}T\d{6}Z)(?:-(\d+))?\.db")
+_STRANGE = ("", 0)
+"""Not named by us."""
 
 app = new_app()
 
@@ -60,10 +62,11 @@ def backup(
     if keep is not None and to_dir is None:
         raise UsageError("--keep has no meaning without --to-dir")
     with context.open_ledger(context.settings(config, ledger)) as store:
-        target = file or _named(to_dir or Path(), store.clock.now())
+        names = iter([file]) if file else _names(to_dir or Path(), store.clock.now())
+        target = next(names)
         with output.interrupted_says(lambda: _written(target) if target.exists() else "no copy was written"):
-            size = write_copy(store, target)
-            removed = _removed(to_dir, keep, target) if to_dir and keep else []
+            target, size = write_copy(store, target, or_else=names)
+            removed = _removed(target, keep) if keep else []
     with told_all_the_same(lambda: _written(target)):
         if json:
             output.json_line({"file": str(target), "bytes": size, "removed": [str(each) for each in removed]})
@@ -75,25 +78,35 @@ def _written(target: Path) -> str:
     return f"the copy is written at {target}"
 
 
-def _named(folder: Path, now: datetime) -> Path:
-    """A file that is not there yet, named by the time, in ``folder``, which is made."""
+def _names(folder: Path, now: datetime) -> Iterator[Path]:
+    """Files that are not there yet, named by the time, after all others of it, in ``folder``, which is made."""
     from issue_core.errors import LedgerError
+    from issue_core.ledger.copies import is_free
 
+    stem = f"ledger-{now:%Y%m%dT%H%M%SZ}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)  # none above it: a disk that is not mounted is to be noticed
+        last = max((number for time, number in map(_order, folder.iterdir()) if time == stem), default=0)
     except OSError as error:
         what = f"{folder}: {error.strerror}; there is no copy"
         raise LedgerError(what, hint="Check the folder and its disk.") from error
-    stem = f"ledger-{now:%Y%m%dT%H%M%SZ}"
-    names = (folder / f"{stem}{f'-{n}' if n > 1 else ''}.db" for n in count(1))
-    return next(name for name in names if not os.path.lexists(name))
+    yield from filter(is_free, (folder / f"{stem}{f'-{n}' if n > 1 else ''}.db" for n in count(last + 1)))
 
 
-def _removed(folder: Path, keep: int, newest: Path) -> list[Path]:
-    """Remove the oldest copies that were named by us, but never ``newest``, whatever the clock said; gives them."""
-    found = ((_NAMED.fullmatch(each.name), each) for each in folder.iterdir() if each.is_file() and each != newest)
-    ours = sorted(((name[1], int(name[2] or 1)), each) for name, each in found if name)
-    old = [each for _, each in ours[: len(ours) - keep + 1]] if len(ours) >= keep else []
+def _removed(newest: Path, keep: int) -> list[Path]:
+    """Remove the oldest copies that were named by us; gives them. Those named by a later time than ``newest`` stay.
+
+    Another backup may have written them meanwhile, or the clock was wrong.
+    """
+    found = (each for each in newest.parent.iterdir() if each.is_file())
+    older = sorted((each for each in found if _STRANGE < _order(each) < _order(newest)), key=_order)
+    old = older[: max(0, len(older) + 1 - keep)]
     for each in old:
         each.unlink(missing_ok=True)
     return old
+
+
+def _order(file: Path) -> tuple[str, int]:
+    """What tells which of our copies is the older one: the time in its name, then the number."""
+    name = _NAMED.fullmatch(file.name)
+    return (name[1], int(name[2] or 1)) if name else _STRANGE

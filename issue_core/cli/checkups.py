@@ -31,17 +31,20 @@ _GO_ELSEWHERE = "`issue sync` sends them where the routes point now; those that 
 
 def ledger_file(ledger: Ledger) -> Iterator[Finding]:
     """Whether it is a ledger, whole, of a release that is known, and its owner's alone."""
+    from issue_core.cli.needs import missing
     from issue_core.ledger import health
     from issue_core.ledger.connection import how_to_mend
     from issue_core.ledger.schema import SCHEMA_VERSION, is_stand_in
+    from issue_core.taskspec.canonical import digest
 
     path = ledger.path
     with ledger.read() as connection:
         if is_stand_in(connection):
-            yield Finding(ok=True, what=f"no ledger {path} yet; the first task makes it")
+            lost = [_wrong(each.what, each.hint) for each in missing(path)]
+            yield from lost or [Finding(ok=True, what=f"no ledger {path} yet; the first task makes it")]
             return
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        copied, damaged = health.is_copy(connection), health.problems(connection)
+        copied, damaged = health.is_copy(connection), health.problems(connection, digest=digest)
     yield Finding(ok=True, what=f"ledger {path}: schema {version} of {SCHEMA_VERSION}")
     if copied:
         hint = f"`issue restore {path} --ledger LEDGER` makes a ledger of it, in LEDGER's place or in its own"
@@ -96,10 +99,11 @@ def clock(ledger: Ledger) -> Iterator[Finding]:
     from issue_core.ledger.health import latest_time
     from issue_core.task import from_text, to_text
 
+    now = ledger.clock.now()
     with ledger.read() as connection:
         latest = latest_time(connection)
-    now = ledger.clock.now()
-    if latest and from_text(latest) > now + WRONG_CLOCK:
+        ahead = latest is not None and from_text(latest) > now + WRONG_CLOCK
+    if ahead:
         yield _wrong(
             f"the clock says {to_text(now)}, and the ledger has times up to {latest}",
             "set the clock (timedatectl, chrony): due dates, waits and looks go by it",
@@ -187,8 +191,9 @@ def needs(ledger: Ledger) -> Iterator[Finding]:
     from issue_core.cli.status import counted
 
     for each in all_needs(ledger, counted(ledger), None):
-        # What is wrong with the backend is a finding of its own, with a hint of its own.
-        yield _wrong(each.what, _ONCE_MENDED if each.code == "parked" else each.hint)
+        # What is wrong with the backend is a finding of its own, with a hint of its own; so is a ledger that is gone.
+        if each.code != "missing":
+            yield _wrong(each.what, _ONCE_MENDED if each.code == "parked" else each.hint)
 
 
 def _wrong(what: str, hint: str) -> Finding:

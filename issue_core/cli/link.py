@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from issue_core.config import Settings
     from issue_core.errors import UsageError
     from issue_core.ledger import Ledger
+    from issue_core.ledger.linking import Linked
     from issue_core.task import Task
 
 MAX_URL = 2000
@@ -26,6 +27,12 @@ _BEFORE_AN_ID = frozenset({"browse", "issues", "work_items"})
 
 _SECRETS = frozenset({"access_token", "api_key", "apikey", "password", "private_token", "token"})
 """Parameters with which trackers take credentials in an address."""
+
+_TOLD: dict[Linked, str] = {
+    "linked": "is synced with {url}",
+    "settled": "has one issue: {url}",
+    "known": "was synced with {url} already",
+}
 
 app = new_app()
 
@@ -47,7 +54,9 @@ def link(
 ) -> None:
     """Adopt an issue that exists already as a task's own, or say that there is none.
 
-    With URL the task is synced, and no other issue will be made for it. The tracker is not asked.
+    With URL the task is synced, and no other issue will be made for it. The tracker is not asked. Where the task's
+    history names issues that may be too many (late, double, contested), URL is the one that stays, and the others are
+    settled: close them first.
 
     With --none a task in doubt is due now, and its issue will be made. Look into the tracker first: an attempt of the
     last minute may still have its effect there.
@@ -63,16 +72,16 @@ def link(
         if url is None or issue_id is None:
             task, told = _rule_out(store, wanted), "is in doubt no more"
         else:
-            task, new = _link(store, settings, wanted, url, issue_id)
-            told = f"is synced with {url}" if new else f"was synced with {url} already"
+            task, outcome = _link(store, settings, wanted, url, issue_id)
+            told = _TOLD[outcome].format(url=url)
     if json:
         output.json_line(task.to_json())
     else:
         output.line(f"task {task.seq} {told}")
 
 
-def _link(store: Ledger, settings: Settings, wanted: str, url: str, issue_id: str) -> tuple[Task, bool]:
-    """The task as it stands now, and whether that is news."""
+def _link(store: Ledger, settings: Settings, wanted: str, url: str, issue_id: str) -> tuple[Task, Linked]:
+    """The task as it stands now, and what came of it."""
     from functools import partial
 
     from issue_core.config import route
@@ -83,10 +92,10 @@ def _link(store: Ledger, settings: Settings, wanted: str, url: str, issue_id: st
     pointed_to = route(settings, task.target_repo)
     running, is_alive = store.clock.running(), partial(workers.is_alive, store.path)
     with store.write() as tx:
-        new = linking.link(
+        outcome = linking.link(
             tx, task.seq, url=url, issue_id=issue_id, route=pointed_to, running=running, is_alive=is_alive
         )
-        return queries.task(tx.connection, task.seq), new
+        return queries.task(tx.connection, task.seq), outcome
 
 
 def _rule_out(store: Ledger, wanted: str) -> Task:

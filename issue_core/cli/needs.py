@@ -10,6 +10,7 @@ from issue_core.clock import figure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from issue_core.ledger import Ledger
     from issue_core.ledger.limits import Parked
@@ -39,6 +40,7 @@ def needs(ledger: Ledger, counted: Mapping[str, Any], longest: float | None) -> 
     from issue_core.ledger import history, limits, waits
     from issue_core.task import from_text, to_text
 
+    yield from missing(ledger.path)
     if failed := counted["states"]["failed"]:
         yield Need("failed", f"{failed:,} failed", "issue list --state failed")
     if rejects := counted["rejects"]:
@@ -48,10 +50,10 @@ def needs(ledger: Ledger, counted: Mapping[str, Any], longest: float | None) -> 
         yield Need("age", f"the oldest pending task waits for {figure(age)}", "issue sync")
     now = ledger.clock.now()
     with ledger.read() as connection:
-        doubts = waits.in_doubt_since_before(connection, to_text(now - DOUBT))
-        held_at = waits.oldest_held_at(connection)
+        doubts = waits.in_doubt_for_long(connection, to_text(now - DOUBT), to_text(now))
+        held_at = waits.oldest_held_at(connection, to_text(now))
         all_parked = limits.all_parked(connection)
-        doubles = history.count_doubles(connection)
+        doubles, seq = history.doubles(connection)
     if doubts:
         yield Need("doubts", f"{doubts:,} in doubt for an hour or longer", "issue sync, then issue list --in-doubt")
     if held_at and held_at <= to_text(now - HELD):
@@ -61,9 +63,18 @@ def needs(ledger: Ledger, counted: Mapping[str, Any], longest: float | None) -> 
         yield Need(
             "doubles",
             f"{doubles:,} issue{'' if doubles == 1 else 's'} may be one too many",
-            "issue show ID: its history says late, double or contested",
+            f"issue show {seq} names them; close all but one, then issue link {seq} URL of that one",
         )
     yield from (_parked(each, now) for each in all_parked if each.code in _REFUSALS or each.since <= now - DOWN)
+
+
+def missing(path: Path) -> Iterator[Need]:
+    """What is to be done where a ledger was and is no more."""
+    from issue_core.ledger.its_file import is_missing
+
+    if is_missing(path):
+        hint = f"is its disk mounted? Else issue restore BACKUP --ledger {path} lays a copy there"
+        yield Need("missing", f"no ledger at {path}, but there was one", hint)
 
 
 def _parked(parked: Parked, now: datetime) -> Need:

@@ -50,9 +50,10 @@ def status(
 ) -> None:
     """Count tasks by state, backend and repo; the rejects; and how long the oldest pending task waits.
 
-    With --check: nothing and 0 when all is well; else 3, and in one line what needs a person. That is a failed task,
-    an open reject, a pending task older than --max-age, one in doubt for an hour or held for ten minutes, an issue that
-    may be one too many, a backend or project that refuses, or is down for ten minutes.
+    With --check: nothing and 0 when all is well; else 3, and in one line what needs a person. That is a ledger that was
+    there and is gone, a failed task, an open reject, a pending task older than --max-age, one in doubt for an hour or
+    held for ten minutes, an issue that may be one too many, a backend or project that refuses, or is down for ten
+    minutes.
 
     In a pipe: lines of what, name, state and value, separated by tabs, below a line with these names.
     """
@@ -84,19 +85,19 @@ def status(
 def counted(ledger: Ledger) -> dict[str, Any]:
     """The counters, as the one object that ``--json`` prints."""
     from issue_core.ledger import queries, rejects
-    from issue_core.task import from_text
+    from issue_core.task import from_text, to_text
 
-    with ledger.read() as connection:
-        counts = queries.counts(connection)
-        open_rejects = rejects.count_open(connection)
     now = ledger.clock.now()
+    with ledger.read() as connection:
+        counts = queries.counts(connection, to_text(now))
+        open_rejects = rejects.count_open(connection)
     oldest = counts.oldest_pending_at
     return {
         "total": counts.total,
         "states": counts.states,
         "rejects": open_rejects,
         "received": counts.received,
-        "oldest_pending_age_s": oldest and max(0.0, round((now - from_text(oldest)).total_seconds(), 3)),
+        "oldest_pending_age_s": oldest and round((now - from_text(oldest)).total_seconds(), 3),
         "backends": {name or UNROUTED: states for name, states in counts.backends.items()},
         "repos": counts.repos,
     }

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -63,6 +64,7 @@ def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
         _refuse_what_is_no_file(path)
         if not path.exists() or path.stat().st_size == 0:
             return schema.empty()
+        _refuse_what_cannot_be_read(path)
         uri = f"{path.absolute().as_uri()}?mode=ro"
         if _is_read_only(path) and not wal_of(path).exists():
             # SQLite would lay its two files beside it, as read-only as the ledger, and in the way of a later write.
@@ -80,11 +82,15 @@ def connect_to_read(path: Path, *, busy_timeout: float) -> sqlite3.Connection:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises into the error that tells a person what to do."""
+    """Turn what SQLite raises, and rows that cannot be read, into the error that tells a person what to do."""
     try:
         yield
     except sqlite3.Error as error:
         raise _as_ledger_error(path, error) from error
+    except LedgerCorrupt as error:
+        if error.hint:
+            raise  # it says of which ledger it is
+        raise LedgerCorrupt(f"ledger {path}: {error.message}", hint=how_to_mend(path)) from error
 
 
 @contextmanager
@@ -239,6 +245,7 @@ def refuse_what_cannot_be_written(path: Path) -> None:
         LedgerError: one of its subclasses.
     """
     _refuse_what_is_no_file(path)
+    _refuse_what_cannot_be_read(path)
     if _is_read_only(path):
         raise _read_only(path)
 
@@ -250,6 +257,25 @@ def _refuse_what_is_no_file(path: Path) -> None:
         raise LedgerUnreachable(f"ledger {path}: {path.parent} is a file, not a folder", hint="Check the path.")
     if path.exists() and not path.is_file():
         raise NotALedger(f"ledger {path}: this is no regular file", hint="Name a file, such as ledger.db.")
+
+
+def _refuse_what_cannot_be_read(path: Path) -> None:
+    for file in (path, wal_of(path)):
+        if file.exists() and not os.access(file, os.R_OK):
+            found = file.stat()
+            raise LedgerUnreachable(
+                f"ledger {path}: permission denied ({file.name} is {_owner(found)}'s, {stat.filemode(found.st_mode)})",
+                hint="Run it as its owner, or change who owns the ledger and may read it.",
+            )
+
+
+def _owner(found: os.stat_result) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(found.st_uid).pw_name
+    except KeyError:
+        return f"user {found.st_uid}"
 
 
 def _is_read_only(path: Path) -> bool:
@@ -277,6 +303,11 @@ def name_of(error: Exception) -> str:
     return getattr(error, "sqlite_errorname", "")
 
 
+def is_no_text(error: sqlite3.Error) -> bool:
+    """Whether a row could not be read because its text is no UTF-8."""
+    return not name_of(error) and str(error).startswith("Could not decode to UTF-8")
+
+
 def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
     name = name_of(error)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -292,11 +323,12 @@ def _as_ledger_error(path: Path, error: sqlite3.Error) -> LedgerError:
         return _read_only(path)
     if name == "SQLITE_NOTADB":
         return _not_a_ledger(path)
-    if name.startswith("SQLITE_CORRUPT"):
-        return LedgerCorrupt(
-            f"ledger {path}: it is damaged ({error})",
-            hint=how_to_mend(path),
-        )
+    if name.startswith("SQLITE_CORRUPT") or str(error) == "malformed JSON":
+        return LedgerCorrupt(f"ledger {path}: it is damaged ({error})", hint=how_to_mend(path))
+    if is_no_text(error):
+        # What follows is the text, which may be confidential.
+        what = str(error).partition(" with text ")[0]
+        return LedgerCorrupt(f"ledger {path}: it is damaged ({what}); issue doctor says where", hint=how_to_mend(path))
     if name.startswith("SQLITE_CANTOPEN") and os.access(path, os.R_OK) and not os.access(path.parent, os.W_OK):
         return _read_only(path)
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):

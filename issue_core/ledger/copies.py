@@ -10,14 +10,25 @@ import fcntl
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from issue_core.errors import LedgerBusy, LedgerCorrupt, LedgerError, LedgerFull, NotALedger, NotFound, UsageError
+from issue_core.errors import (
+    LedgerBusy,
+    LedgerCorrupt,
+    LedgerError,
+    LedgerFull,
+    LedgerTooNew,
+    NotALedger,
+    NotFound,
+    UsageError,
+)
 from issue_core.ledger import claims, facts, health, restored, schema, workers
+from issue_core.ledger.commit import roll_back
 from issue_core.ledger.connection import (
     belong_to_the_owner,
     connect_to_read,
@@ -48,7 +59,22 @@ _PATIENCE = 2.0
 _LOCKS = (0x40000000, 512)
 _SHM_LOCKS = (120, 9)
 
+_LOGS = ("-journal", "-wal")
+
+_UNREADABLE = ("SQLITE_ERROR", "SQLITE_READONLY")
+"""What SQLite says of a format that it does not know, for reading or for writing."""
+
 _NOT_WRITTEN = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_CLOSE")
+
+_NOT_A_COPYS = (*COMPANIONS, ".lock", ".workers")
+"""What SQLite or we may lay beside a ledger, and remove, by the end of its name."""
+
+
+class Copy(NamedTuple):
+    """A copy that was written: where, and its size in bytes."""
+
+    file: Path
+    size: int
 
 
 class Restored(NamedTuple):
@@ -61,7 +87,7 @@ class Restored(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """A ledger that nobody else has open, and what there is to know of it; nothing, where it is not ``sound``."""
+    """A ledger that nobody else has open, and what there is to know of it. Not ``sound``: it is kept as it is."""
 
     connection: sqlite3.Connection
     sound: bool
@@ -69,19 +95,21 @@ class _Held(NamedTuple):
     copied_at: str | None = None
 
 
-def backup(ledger: Ledger, target: Path) -> int:
-    """Write a copy of the ledger to ``target``, which must not exist; gives its size in bytes.
+def backup(ledger: Ledger, target: Path, *, or_else: Iterable[Path] = ()) -> Copy:
+    """Write a copy of the ledger to ``target``, which must not exist.
 
     The copy is the ledger as it was at one moment; others may write meanwhile. It is checked, and on the disk.
+    ``or_else``: names in the same folder, for where somebody takes ``target`` meanwhile.
 
     Raises:
         NotFound: there is no ledger.
-        UsageError: ``target`` is there already.
+        UsageError: ``target`` is there already, or has a name that is no copy's.
         LedgerError: the ledger cannot be read or is damaged, or the copy cannot be written.
     """
     with ledger.read() as source:
         if schema.is_stand_in(source):
             raise NotFound(f"there is no ledger {ledger.path}", hint="There is nothing to back up yet.")
+    _refuse_a_name_of_a_part(target)
     _refuse_what_is_there(target)
     with opening(ledger.path), _writing(target, "there is no copy"), drafted(target.parent) as draft:
         since = to_text(ledger.clock.now())  # before the moment of the copy: what is done later is not in it
@@ -92,11 +120,8 @@ def backup(ledger: Ledger, target: Path) -> int:
             _require_whole(ledger.path, copy, "there is no copy")
             restored.guard(copy, since)
         sync(draft.descriptor)
-        try:
-            publish(draft.path, target)
-        except FileExistsError:
-            raise _is_there(target) from None
-    return target.stat().st_size
+        size = os.fstat(draft.descriptor).st_size
+        return Copy(_published(draft.path, target, or_else), size)
 
 
 def restore(ledger: Ledger, copy: Path, *, settled: bool = False) -> Restored:
@@ -126,7 +151,7 @@ def restore(ledger: Ledger, copy: Path, *, settled: bool = False) -> Restored:
                 heritage = held.heritage if held else None
                 told = restored.make_a_ledger(made, moment, ledger.run, heritage, settled=settled)
             sync(draft.descriptor)
-            kept_aside = _swap(path, draft.path, held, moment)
+            kept_aside = _swap(path, draft, held, moment)
         belong_to_the_owner(path, lock_of(path))
     return Restored(*told, kept_aside)
 
@@ -134,15 +159,40 @@ def restore(ledger: Ledger, copy: Path, *, settled: bool = False) -> Restored:
 # --- a copy is made --------------------------------------------------------------------------------------------------
 
 
+def is_free(name: Path) -> bool:
+    """Whether a copy can have this name: nothing has it, or one that SQLite would take for a part of the copy."""
+    return not any(map(os.path.lexists, _with_companions(name)))
+
+
+def _with_companions(name: Path) -> list[Path]:
+    return [name, *(beside(name, ending) for ending in COMPANIONS)]
+
+
+def _refuse_a_name_of_a_part(target: Path) -> None:
+    if target.name.endswith(_NOT_A_COPYS):
+        raise UsageError(
+            f"{target}: files of such names are parts of a ledger, and are removed with it",
+            hint="Name the copy otherwise, such as copy.db.",
+        )
+
+
 def _refuse_what_is_there(target: Path) -> None:
     # A log that is left there from a former file of this name would be taken for the copy's.
-    for each in (target, *(beside(target, ending) for ending in COMPANIONS)):
+    for each in _with_companions(target):
         if os.path.lexists(each):
             raise _is_there(each)
 
 
 def _is_there(file: Path) -> UsageError:
     return UsageError(f"{file} is there already", hint="Name another file, or give --to-dir DIR --keep N.")
+
+
+def _published(draft: Path, target: Path, or_else: Iterable[Path]) -> Path:
+    for name in chain([target], or_else):
+        with suppress(FileExistsError):
+            publish(draft, name)
+            return name
+    raise _is_there(target)
 
 
 def _copied(source: sqlite3.Connection, draft: Path) -> sqlite3.Connection:
@@ -239,27 +289,63 @@ def _held(path: Path) -> Iterator[_Held | None]:
 
 
 def _taken(path: Path) -> _Held:
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
+    if not _has_a_log_that_is_left(path):
+        return _opened(path, "rw")
+    held = _opened(path, "ro")
+    if not held.sound:
+        return held
+    held.connection.close()
+    return _opened(path, "rw", is_sound=True)
+
+
+def _has_a_log_that_is_left(path: Path) -> bool:
+    """Whether it has a log that nobody uses. The next who can write brings that into it, be it damaged or not."""
+    if beside(path, "-journal").exists():
+        return False  # Only who can write can read it now.
     try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("BEGIN EXCLUSIVE")  # fails while anybody else has read or written and not closed it
-        connection.execute("ROLLBACK")
+        with _locked(path, "-shm", _SHM_LOCKS):
+            return wal_of(path).exists() and wal_of(path).stat().st_size > 0
+    except LedgerBusy:
+        return False
+
+
+def _opened(path: Path, mode: Literal["ro", "rw"], *, is_sound: bool = False) -> _Held:
+    """The ledger, looked through unless it is known to be sound; where it may be written, nobody else has it open."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
+    heritage = Heritage([], is_marked=False)
+    try:
+        if mode == "rw":
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")  # fails while anybody else has read or written and not closed it
+            connection.execute("ROLLBACK")
         if not known_version(path, connection):
             return _Held(connection, sound=False)  # a first start that was cut off
         heritage = Heritage(claims.every_id(connection), is_marked=claims.is_marked(connection))
-        return _Held(connection, True, heritage, facts.read(connection, facts.COPIED_AT))
+        copied_at = facts.read(connection, facts.COPIED_AT)
+        return _Held(connection, is_sound or not health.problems(connection, most=1), heritage, copied_at)
     except sqlite3.DatabaseError as error:
         if name_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             # It is damaged: that is what the copy is for. It is kept as it is: to close it now might cost its log.
-            return _Held(connection, sound=False)
+            return _Held(connection, False, heritage)
         connection.close()
         if name_of(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise _busy(path) from None
+        if name_of(error) in _UNREADABLE:
+            raise _in_the_way(NotALedger(f"ledger {path}: it cannot be read as a ledger ({error})")) from error
         raise
+    except (NotALedger, LedgerTooNew) as error:
+        connection.close()
+        raise _in_the_way(error) from None
     except BaseException:
         connection.close()
         raise
+
+
+def _in_the_way(error: LedgerError) -> LedgerError:
+    """A ledger with a damaged header may look like another program's file, which is not replaced."""
+    do = "If it is a damaged ledger, move it away, with its -wal and -shm, and restore again."
+    return type(error)(error.message, hint=f"{error.hint} {do}" if error.hint else do)
 
 
 @contextmanager
@@ -292,21 +378,25 @@ def _busy(path: Path) -> LedgerBusy:
     )
 
 
-def _swap(path: Path, draft: Path, held: _Held | None, moment: datetime) -> Path | None:
+def _swap(path: Path, draft: Draft, held: _Held | None, moment: datetime) -> Path | None:
     """Put ``draft`` in the place of the ledger at ``path``; gives the name under which that one is kept, if any was."""
     aside = beside(path, f".before-{moment:%Y%m%dT%H%M%S%fZ}")
     try:
         # Two names first, then the new file under the old name: there is a ledger at every moment.
         linked = path.exists() and _link(path, aside)
         sync_folder(path.parent)
-        closed = held is not None and held.sound and _closed_for_good(held.connection, to_text(moment))
+        closed = held is not None and held.sound
+        if held and closed:
+            _close_for_good(held.connection, to_text(moment))
         if path.exists() and not linked:
             path.rename(aside)
         kept_log = None if closed else _put_aside_the_log(path, aside)
         beside(path, "-shm").unlink(missing_ok=True)  # an index of the log, which SQLite makes again
-        draft.replace(path)
+        draft.path.replace(path)
     except BaseException:
-        if draft.exists():
+        if draft.path.exists():
+            with suppress(OSError):
+                os.ftruncate(draft.descriptor, 0)  # on a full disk, what follows needs the room
             _undo(path, aside, held)
         raise
     sync_folder(path.parent)
@@ -323,33 +413,40 @@ def _link(path: Path, aside: Path) -> bool:
     return True
 
 
-def _closed_for_good(ledger: sqlite3.Connection, now: str) -> bool:
-    """Let it take nothing any more, also from those who have just opened it; ``False``: it is too damaged for that."""
-    try:
-        restored.guard(ledger, now)
-        # Its log moves into it: by its name it would be the new ledger's.
-        restored.set_journal_mode(ledger, "delete")
-    except sqlite3.DatabaseError as error:
-        if not name_of(error).startswith("SQLITE_CORRUPT"):
-            raise
-        return False
-    return True
+def _close_for_good(ledger: sqlite3.Connection, now: str) -> None:
+    """Let it take nothing any more, also from those who have just opened it."""
+    restored.guard(ledger, now)
+    # Its log moves into it: by its name it would be the new ledger's.
+    restored.set_journal_mode(ledger, "delete")
 
 
 def _put_aside_the_log(path: Path, aside: Path) -> Path | None:
     """What SQLite has laid beside the ledger must not be taken for the new one's; gives the log's new name."""
-    for ending in ("-journal", "-wal"):
-        with suppress(FileNotFoundError):
-            beside(path, ending).rename(beside(aside, ending))
+    for ending in _LOGS:
+        log = beside(path, ending)
+        if log.exists() and log.stat().st_size:
+            log.rename(beside(aside, ending))
+        else:
+            log.unlink(missing_ok=True)
     return wal_of(aside) if wal_of(aside).exists() else None
 
 
 def _undo(path: Path, aside: Path, held: _Held | None) -> None:
     """Make the ledger what it was: its place was not taken."""
+    for ending in _LOGS:
+        with suppress(FileNotFoundError):
+            beside(aside, ending).rename(beside(path, ending))
     if path.exists():
         aside.unlink(missing_ok=True)
     elif aside.exists():
         aside.rename(path)
     if held and held.sound and not held.copied_at:
-        restored.lift_the_guard(held.connection)
-        restored.set_journal_mode(held.connection, "wal")
+        try:
+            roll_back(held.connection)
+            restored.set_journal_mode(held.connection, "wal")
+            restored.lift_the_guard(held.connection)
+        except (sqlite3.Error, LedgerError) as error:
+            raise LedgerError(
+                f"ledger {path}: the restore failed, and so did its undoing ({error}); the ledger may take nothing now",
+                hint=f"When the disk is well again, `issue restore {path} --ledger {path}` opens it, in its own place.",
+            ) from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from issue_core.ledger import facets
-from issue_core.task import Priority, TaskState
+from issue_core.ledger import facets, rows
+from issue_core.task import PRIORITIES, STATES, Priority, TaskState
 
 LONGEST_ERROR = 600
 """So many characters of a tracker's words are read."""
@@ -51,4 +51,15 @@ def _newest(connection: sqlite3.Connection, state: TaskState | None, limit: int)
     asked = {} if state is None else {"state": state}
     for low, high in facets.ranges(connection, asked, newest_first=True):
         parameters = {"low": low, "high": high, "state": state, "limit": limit, "longest": LONGEST_ERROR}
-        yield from map(Glance._make, connection.execute(_NEWEST, parameters))
+        yield from map(_glance, connection.execute(_NEWEST, parameters))
+
+
+def _glance(row: tuple[Any, ...]) -> Glance:
+    glance = Glance._make(row)
+    try:
+        rows.a_choice("state", glance.state, STATES)
+        rows.a_choice("priority", glance.priority, PRIORITIES)
+        rows.times(glance.created_at, glance.updated_at, glance.next_attempt_at, glance.in_doubt_since)
+    except rows.UNREADABLE as error:
+        raise rows.damaged(f"task {glance.seq}", error) from error
+    return glance

@@ -7,9 +7,10 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
-from issue_core.ledger import facets, facts
+from issue_core.ledger import facets, facts, soundness
 from issue_core.ledger.connection import name_of
 
 UNSAFE = frozenset(
@@ -34,9 +35,11 @@ _MOUNTS = Path("/proc/self/mounts")
 
 _STEPS = 100_000  # of SQLite's virtual machine, after which an interrupt is heard
 
+# What is no time is told of elsewhere.
 _LATEST = """
     SELECT max(at) FROM (
-        SELECT max(created_at) AS at FROM tasks WHERE seq >= :low UNION ALL SELECT max(started_at) FROM attempts
+        SELECT max(created_at) AS at FROM tasks WHERE seq >= :low AND created_at GLOB :time
+        UNION ALL SELECT max(started_at) FROM attempts WHERE started_at GLOB :time
     )
 """
 _LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
@@ -47,11 +50,19 @@ _WAITING_AT = """
 """
 
 
-def problems(connection: sqlite3.Connection, *, most: int = 5) -> list[str]:
-    """What is damaged, in SQLite's words, at most ``most`` of it. Reads all of the ledger; an interrupt ends it."""
+def problems(connection: sqlite3.Connection, *, most: int = 5, digest: soundness.Digest | None = None) -> list[str]:
+    """What is damaged, at most ``most`` of it. Reads all of the ledger; an interrupt ends it.
+
+    First in SQLite's words. Where it finds nothing, row by row: what SQL sees of that, or with ``digest``, which gives
+    the digest of a TaskSpec, all of it; that takes several times as long.
+    """
     with hearing(connection):
         found = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({int(most)})")]
-    return [] if found == ["ok"] else found
+        if found != ["ok"]:
+            return found
+        if digest is None and soundness.looks_sound(connection):
+            return []
+        return list(islice(soundness.problems(connection, digest), most))
 
 
 @contextmanager
@@ -71,7 +82,7 @@ def hearing(connection: sqlite3.Connection) -> Iterator[None]:
 def latest_time(connection: sqlite3.Connection) -> str | None:
     """The latest time that stands in the newest tasks and in the attempts."""
     low = connection.execute(_LAST_SEQ).fetchone()[0] - facets.BLOCK
-    at: str | None = connection.execute(_LATEST, {"low": low}).fetchone()[0]
+    at: str | None = connection.execute(_LATEST, {"low": low, "time": soundness.TIME}).fetchone()[0]
     return at
 
 

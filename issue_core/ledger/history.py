@@ -9,6 +9,7 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from issue_core.ledger import rows
 from issue_core.task import HistoryEntry
 
 if TYPE_CHECKING:
@@ -28,7 +29,17 @@ _OF_TASK = """
 
 _LATEST = f"SELECT * FROM ({_OF_TASK} DESC LIMIT :limit) ORDER BY n"  # noqa: S608 - the query is a constant above
 
-_DOUBLES = "SELECT count(*) FROM history WHERE kind IN ('late', 'double', 'contested')"
+# Each entry is read once, and only the few that tell of a double ask what came after them.
+_DOUBLES = """
+    SELECT count(*), min(seq) FROM history AS told
+    WHERE kind IN ('late', 'double', 'contested') AND NOT EXISTS (
+        SELECT 1 FROM history AS later WHERE later.seq = told.seq AND later.n > told.n AND (
+            later.kind IN ('linked', 'settled') OR (later.kind = 'elsewhere' AND told.kind = 'contested')
+        )
+    )
+"""
+
+_DOUBLES_OF = f"{_DOUBLES} AND seq = :seq"
 
 
 def add(tx: Transaction, seq: int, kind: str, **detail: Any) -> None:
@@ -46,11 +57,19 @@ def add(tx: Transaction, seq: int, kind: str, **detail: Any) -> None:
     )
 
 
-def count_doubles(connection: sqlite3.Connection) -> int:
-    """How many entries tell of an issue that may be one too many: made too late, found beside another,
-    or of a task that another ledger has claimed."""
-    n: int = connection.execute(_DOUBLES).fetchone()[0]
-    return n
+def doubles(connection: sqlite3.Connection) -> tuple[int, int | None]:
+    """How many entries tell of an issue that may be one too many, and the first task that has one.
+
+    Such an issue was made too late, found beside another, or is of a task that another ledger has claimed. What a
+    person has settled since (``issue link``), or was given away after all, does not count.
+    """
+    n, seq = connection.execute(_DOUBLES).fetchone()
+    return n, seq
+
+
+def has_doubles(connection: sqlite3.Connection, seq: int) -> bool:
+    """Whether task ``seq`` is among those of :func:`doubles`."""
+    return bool(connection.execute(_DOUBLES_OF, {"seq": seq}).fetchone()[0])
 
 
 def of_task(connection: sqlite3.Connection, seq: int) -> list[HistoryEntry]:
@@ -64,5 +83,9 @@ def latest(connection: sqlite3.Connection, seq: int, *, limit: int) -> list[Hist
 
 
 def _entry(row: tuple[str, str, str | None, str, int]) -> HistoryEntry:
-    at, kind, detail, run, _ = row
-    return HistoryEntry(at, kind, {**(json.loads(detail) if detail else {}), "run": run})
+    at, kind, detail, run, n = row
+    try:
+        rows.times(at)
+        return HistoryEntry(at, kind, {**rows.an_object(detail), "run": run})
+    except rows.UNREADABLE as error:
+        raise rows.damaged(f"entry {n} of the history", error) from error

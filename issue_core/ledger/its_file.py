@@ -1,14 +1,23 @@
-"""Whether a ledger that is kept open is still the one at its path."""
+"""Whether a ledger is still where it was: one that is kept open, and one that left its companions behind."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from issue_core.errors import LedgerMoved
+from issue_core.ledger.connection import lock_of, wal_of
+from issue_core.ledger.workers import workers_of
 
 if TYPE_CHECKING:
     from issue_core.ledger import Ledger
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no ledger at ``path``, though what lies beside one says that there was."""
+    # The ledger is looked for last: its lock is made right before it.
+    return any(each.exists() for each in (workers_of(path), wal_of(path), lock_of(path))) and not path.exists()
 
 
 class ItsFile:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from issue_core.errors import LedgerCorrupt
+from issue_core.ledger import rows
 from issue_core.task import from_text, to_text
 
 if TYPE_CHECKING:
@@ -175,7 +177,10 @@ def all_parked(connection: sqlite3.Connection) -> list[Parked]:
 
 
 def _parked(backend: str, project: str, code: str, reason: str, since: str, until: str, probes: int) -> Parked:
-    return Parked(backend, project, code, reason, from_text(since), from_text(until), probes)
+    try:
+        return Parked(backend, project, code, reason, from_text(since), from_text(until), probes)
+    except LedgerCorrupt as error:
+        raise rows.damaged(f"what is parked of {backend} {project}".rstrip(), error) from error
 
 
 def park(

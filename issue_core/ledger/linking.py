@@ -1,4 +1,5 @@
-"""What a person knows better: that a task's issue exists already, and where; or that there is none.
+"""What a person knows better: that a task's issue exists already, and where; which of several stays; or that there is
+none.
 
 Sync comes first. What a living worker has in hand is left to it, for its request may be under way.
 """
@@ -6,14 +7,18 @@ Sync comes first. What a living worker has in hand is left to it, for its reques
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from issue_core.errors import IssueCoreError
-from issue_core.ledger import outcomes, queries
+from issue_core.ledger import history, outcomes, queries
 
 if TYPE_CHECKING:
     from issue_core.ledger import Transaction
     from issue_core.task import Task
+
+Linked = Literal["linked", "settled", "known"]
+"""What came of it: the issue is the task's now; of several that there may be it is the one that stays, and was known
+before; or there was nothing to do."""
 
 _LEASE = "SELECT owner, until FROM leases WHERE seq = :seq"
 _END_LEASE = "DELETE FROM leases WHERE seq = :seq"
@@ -23,9 +28,10 @@ _LAST_PROJECT = "SELECT project FROM attempts WHERE seq = :seq ORDER BY id DESC 
 
 def link(
     tx: Transaction, seq: int, *, url: str, issue_id: str, route: str, running: float, is_alive: Callable[[str], bool]
-) -> bool:
-    """Make the issue at ``url`` that of task ``seq``, which is ``synced`` with it; ``False``: it was already.
+) -> Linked:
+    """Make the issue at ``url`` that of task ``seq``, which is ``synced`` with it.
 
+    Where the history tells of an issue that may be one too many, ``url`` is the one that stays, which settles that.
     ``route`` is the backend of a task that has none yet. ``running`` is the running clock in seconds, ``is_alive`` says
     whether the owner of a lease lives.
 
@@ -34,9 +40,14 @@ def link(
         IssueCoreError: it has another issue, is another ledger's, or a living worker has it in hand.
     """
     task = queries.task(tx.connection, seq)
-    if task.remote is not None and task.remote.url == url:
-        return False
-    if task.remote is not None:
+    is_known = task.remote is not None and task.remote.url == url
+    may_be_several = history.has_doubles(tx.connection, seq)
+    if may_be_several and (is_known or task.state == "elsewhere"):
+        history.add(tx, seq, "settled", url=url)
+        return "settled"
+    if is_known:
+        return "known"
+    if task.remote is not None and not may_be_several:
         raise IssueCoreError(
             f"task {seq} has its issue already: {task.remote.url}", hint=f"issue show {seq} tells how it came to it."
         )
@@ -50,7 +61,7 @@ def link(
     project = tx.connection.execute(_LAST_PROJECT, {"seq": seq}).fetchone()
     issue = {"id": issue_id, "url": url, "project": project[0] if project else task.target_repo}
     outcomes.link_by_hand(tx, task, task.backend or route, issue=issue)
-    return True
+    return "linked"
 
 
 def rule_out(tx: Transaction, seq: int, *, running: float, is_alive: Callable[[str], bool]) -> None:

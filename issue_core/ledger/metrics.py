@@ -9,9 +9,9 @@ import sqlite3
 from datetime import datetime
 from typing import NamedTuple
 
-from issue_core.ledger import limits, queries
+from issue_core.ledger import limits, queries, waits
 from issue_core.ledger.limits import Parked
-from issue_core.task import from_text
+from issue_core.task import from_text, to_text
 
 BEGUN = ""
 """In place of an outcome: every attempt that was written down counts here, whatever became of it."""
@@ -55,7 +55,7 @@ def read(connection: sqlite3.Connection, now: datetime) -> Reading:
         {(transport, outcome): n for transport, outcome, n in connection.execute(_RECEIVED)},
         queries.by_state(connection),
         {"open": 0, "replayed": 0, "dropped": 0} | dict(connection.execute(_REJECTS)),
-        _age(queries.oldest_pending_at(connection), now),
+        _age(waits.oldest_pending_at(connection, to_text(now)), now),
         tried,
         quiet | dict(connection.execute(_IN_DOUBT)),
         limits.all_parked(connection),
@@ -69,5 +69,4 @@ def attempts(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
 
 
 def _age(at: str | None, now: datetime) -> float:
-    # A clock that was set back since must not make it negative.
-    return 0.0 if at is None else max(0.0, round((now - from_text(at)).total_seconds(), 3))
+    return 0.0 if at is None else round((now - from_text(at)).total_seconds(), 3)

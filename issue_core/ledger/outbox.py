@@ -10,9 +10,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from issue_core.ledger import claims, facets, facts, history, queries
+from issue_core.ledger import claims, facets, facts, history, queries, rows
 from issue_core.task import Task, TaskState, from_text
 
 if TYPE_CHECKING:
@@ -168,13 +168,22 @@ def pending_pages(ledger: Ledger) -> Iterator[tuple[int, list[Waiting]]]:
     for block in blocks:
         bounds = {"low": block * facets.BLOCK, "high": block * facets.BLOCK + facets.BLOCK - 1}
         with ledger.read() as connection:
-            page = [Waiting(*row) for row in connection.execute(_PENDING, bounds)]
+            page = [_waiting(row) for row in connection.execute(_PENDING, bounds)]
         yield block, page
 
 
 def in_doubt(connection: sqlite3.Connection, *, after: int, limit: int) -> list[Waiting]:
     """At most ``limit`` tasks in doubt, by rising seq, from the one behind ``after`` on."""
-    return [Waiting(*row) for row in connection.execute(_IN_DOUBT, {"after": after, "limit": limit})]
+    return [_waiting(row) for row in connection.execute(_IN_DOUBT, {"after": after, "limit": limit})]
+
+
+def _waiting(row: tuple[Any, ...]) -> Waiting:
+    waiting = Waiting._make(row)
+    try:
+        rows.times(waiting.created_at, waiting.next_attempt_at, waiting.in_doubt_since)
+    except rows.UNREADABLE as error:
+        raise rows.damaged(f"task {waiting.seq}", error) from error
+    return waiting
 
 
 def places_in_doubt(connection: sqlite3.Connection) -> set[tuple[str, str]]:

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice, pairwise
+from types import NoneType
 from typing import Any, NamedTuple
 
-from issue_core.errors import LedgerCorrupt, NotFound, UsageError
-from issue_core.ledger import facets
-from issue_core.task import OUTCOMES, STATES, Priority, Remote, SourceType, Spec, Task, TaskState
+from issue_core.errors import NotFound, UsageError
+from issue_core.ledger import facets, rows, waits
+from issue_core.task import (
+    OUTCOMES,
+    PRIORITIES,
+    SOURCE_TYPES,
+    STATES,
+    Priority,
+    Remote,
+    SourceType,
+    Spec,
+    Task,
+    TaskState,
+)
 
 _COLUMNS = """
     seq, event_id, state, title, description, target_repo, priority, labels, due_in_days, source_type, source_id,
     activity_definition_id, due_date, extra, created_at, updated_at, sightings, backend, attempts, next_attempt_at,
     in_doubt_since, last_error, remote_id, remote_url, remote_project, synced_at, transport, transport_detail
 """
+
+_NAMES = tuple(name.strip() for name in _COLUMNS.split(","))
+_NUMBERS = frozenset(("seq", "due_in_days", "attempts"))
+_OPTIONAL = frozenset(_NAMES[_NAMES.index("sightings") :]) | {
+    "due_in_days",
+    "activity_definition_id",
+    "due_date",
+    "extra",
+    "updated_at",
+} - {"attempts", "transport"}
 
 _TASK = f"SELECT {_COLUMNS} FROM tasks WHERE seq = :seq"  # noqa: S608 - the columns are a constant above
 
@@ -188,8 +210,11 @@ def _as_prefix(wanted: str) -> str:
     return "-".join(part for part in parts if part)
 
 
-def counts(connection: sqlite3.Connection) -> Counts:
-    """Every counter, kept up to date by each write, so that reading them takes the same time whatever their size."""
+def counts(connection: sqlite3.Connection, now: str = waits.EVER) -> Counts:
+    """Every counter, kept up to date by each write, so that reading them takes the same time whatever their size.
+
+    The oldest pending task is as :func:`waits.oldest_pending_at` has it.
+    """
     states = by_state(connection)
     return Counts(
         sum(states.values()),
@@ -197,24 +222,23 @@ def counts(connection: sqlite3.Connection) -> Counts:
         dict.fromkeys(OUTCOMES, 0) | dict(connection.execute(_RECEIVED)),
         _nested(connection.execute(_BY_BACKEND)),
         _nested(connection.execute(_BY_REPO)),
-        oldest_pending_at(connection),
+        waits.oldest_pending_at(connection, now),
     )
 
 
 def by_state(connection: sqlite3.Connection) -> dict[str, int]:
     """How many tasks are in each of the five states."""
-    return dict.fromkeys(STATES, 0) | dict(connection.execute(_BY_STATE))
+    found = dict(connection.execute(_BY_STATE))
+    if unknown := {state for state, n in found.items() if n} - set(STATES):
+        raise rows.damaged("the table tallies", ValueError(f"no task has the state {unknown.pop()!r:.60}"))
+    return {state: found.get(state, 0) for state in STATES}
 
 
-def oldest_pending_at(connection: sqlite3.Connection) -> str | None:
-    """When the pending task with the lowest ``seq`` came in; ``None``: no task is pending."""
-    oldest = next(tasks(connection, Filter(state="pending"), limit=1, newest_first=False), None)
-    return None if oldest is None else oldest.created_at
-
-
-def _nested(rows: Iterator[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
+def _nested(counted: Iterator[tuple[str, str, int]]) -> dict[str, dict[str, int]]:
     nested: dict[str, dict[str, int]] = {}
-    for name, state, n in rows:
+    for name, state, n in counted:
+        if not isinstance(name, str):
+            raise rows.damaged("the table tallies", ValueError(f"{name!r:.60} is no text"))
         nested.setdefault(name, {})[state] = n
     return nested
 
@@ -237,6 +261,10 @@ def issues_of(connection: sqlite3.Connection, backend: str) -> Iterator[OwnIssue
 def first_at(connection: sqlite3.Connection, backend: str) -> str | None:
     """When the oldest synced task of ``backend`` came in, or its first attempt was made; ``None``: it has none."""
     at: str | None = connection.execute(_FIRST_AT, {"backend": backend}).fetchone()[0]
+    try:
+        rows.times(at)
+    except rows.UNREADABLE as error:
+        raise rows.damaged(f"a task of {backend} or an attempt there", error) from error
     return at
 
 
@@ -266,10 +294,16 @@ def spec_of(task: Task) -> Spec:
 def _task(row: tuple[Any, ...]) -> Task:
     try:
         return _from_row(row)
-    except ValueError as error:
-        raise LedgerCorrupt(
-            f"task {row[0]} is damaged: {error}", hint="Copy the ledger away, then ask for it: PRAGMA integrity_check."
-        ) from error
+    except rows.UNREADABLE as error:
+        raise rows.damaged(f"task {row[0]}", error) from error
+
+
+@lru_cache
+def _require(kinds: tuple[type, ...]) -> None:
+    """See that a row's values are of the kinds that its columns have; the same few again and again."""
+    for name, kind in zip(_NAMES, kinds, strict=True):
+        if kind is not (int if name in _NUMBERS else str) and not (name in _OPTIONAL and kind is NoneType):
+            raise ValueError(f"{name} is no {'number' if name in _NUMBERS else 'text'}")
 
 
 def _from_row(row: tuple[Any, ...]) -> Task:
@@ -279,6 +313,11 @@ def _from_row(row: tuple[Any, ...]) -> Task:
         next_attempt_at, in_doubt_since, last_error, remote_id, remote_url, remote_project, synced_at, transport,
         detail,
     ) = row  # fmt: skip
+    _require(tuple(map(type, row)))
+    rows.a_choice("state", state, STATES)
+    rows.a_choice("priority", priority, PRIORITIES)
+    rows.a_choice("source_type", source_type, SOURCE_TYPES)
+    rows.times(created_at, updated_at, next_attempt_at, in_doubt_since, synced_at)
     return Task(
         seq,
         event_id,
@@ -287,16 +326,16 @@ def _from_row(row: tuple[Any, ...]) -> Task:
         description,
         target_repo,
         priority,
-        json.loads(labels),
+        rows.strings(labels),
         due_in_days,
         source_type,
         source_id,
         activity_definition_id,
         due_date,
-        json.loads(extra) if extra else {},
+        rows.an_object(extra),
         created_at,
         updated_at or created_at,
-        json.loads(sightings) if sightings else {transport: 1},
+        rows.numbers(sightings) if sightings else {transport: 1},
         backend,
         attempts,
         next_attempt_at,
@@ -311,6 +350,6 @@ def _from_row(row: tuple[Any, ...]) -> Task:
             "target_repo": target_repo,
             "transport": transport,
             "received_at": created_at,
-            **(json.loads(detail) if detail else {}),
+            **rows.an_object(detail),
         },
     )

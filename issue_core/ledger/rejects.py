@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from issue_core.errors import NotFound
-from issue_core.task import Document, FieldProblem, Place, Transport
+from issue_core.ledger import rows
+from issue_core.task import TRANSPORTS, Document, FieldProblem, Place, Transport
 
 if TYPE_CHECKING:
     from issue_core.ledger import Transaction
@@ -151,14 +152,23 @@ def count_open(connection: sqlite3.Connection) -> int:
 
 
 def _from_row(row: tuple[Any, ...]) -> Reject:
-    (reject_id, kind, state, count, event_id, errors, place, *rest) = row
-    return Reject(
-        reject_id,
-        kind,
-        state,
-        count,
-        event_id,
-        tuple(FieldProblem(*pair) for pair in json.loads(errors)),
-        Place.from_json(json.loads(place)),
-        *rest,
-    )
+    (reject_id, kind, state, count, event_id, errors, place, transport, first_at, last_at, closed_at, *rest) = row
+    try:
+        rows.a_choice("transport", transport, TRANSPORTS)
+        rows.times(first_at, last_at, closed_at)
+        return Reject(
+            reject_id,
+            kind,
+            state,
+            count,
+            event_id,
+            tuple(FieldProblem(*pair) for pair in rows.pairs(errors)),
+            Place.from_json(rows.an_object(place)),
+            transport,
+            first_at,
+            last_at,
+            closed_at,
+            *rest,
+        )
+    except rows.UNREADABLE as error:
+        raise rows.damaged(f"reject {reject_id}", error) from error

@@ -25,15 +25,15 @@ _GUARD = f"""
 """
 _UNGUARD = "DROP TRIGGER IF EXISTS a_copy_takes_no_{table}"
 
-# A clock that was wrong for a while has left times that are still to come; they say nothing.
+# A clock that was wrong for a while has left times that are still to come; they say nothing but that.
 _LAST_CHANGE = """
-    SELECT max(at) FROM (
-        SELECT max(created_at) AS at FROM tasks WHERE created_at <= :now
-        UNION ALL SELECT max(updated_at) FROM tasks WHERE updated_at <= :now
-        UNION ALL SELECT max(started_at) FROM attempts WHERE started_at <= :now
-        UNION ALL SELECT strftime('%Y-%m-%dT%H:%M:%fZ', min(applied_at)) FROM _sqlite_migrations
-    ) WHERE at <= :now
+    SELECT max(at) FILTER (WHERE at <= :now), coalesce(max(at) > :now, 0) FROM (
+        SELECT created_at AS at FROM tasks
+        UNION ALL SELECT updated_at FROM tasks
+        UNION ALL SELECT started_at FROM attempts
+    )
 """
+_MADE_AT = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', min(applied_at)) FROM _sqlite_migrations"
 
 # Those in doubt already, too: what was done since the copy may have gone to another place than what was before.
 _UNKNOWN = """
@@ -121,9 +121,11 @@ def _since(connection: sqlite3.Connection, moment: datetime) -> str:
     if told and told <= now:
         return told
     # What was copied by other means does not say when: it was after its last change.
-    changed: str = connection.execute(_LAST_CHANGE, {"now": now}).fetchone()[0] or now
+    changed, to_come = connection.execute(_LAST_CHANGE, {"now": now}).fetchone()
+    made_at: str | None = connection.execute(_MADE_AT).fetchone()[0]
     # A time to come means that the clock was wrong then, or is now, and nobody knows by how much.
-    return min(changed, to_text(moment - outbox.WRONG_CLOCK)) if told else changed
+    earliest = to_text(moment - outbox.WRONG_CLOCK) if told or to_come else now
+    return min(changed or made_at or now, earliest)
 
 
 def _note_the_doubt(tx: Transaction, since: str, *, settled: bool) -> None:

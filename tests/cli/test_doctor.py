@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +41,12 @@ def test_all_is_well_with_a_ledger_and_before_there_is_one(issue: Issue, one: Is
     assert not (issue.folder / "new").exists()
 
 
+def test_a_ledger_that_is_gone_and_left_its_companions_is_told_once(one: Issue) -> None:
+    one.path.unlink()
+    [told] = wrong(one)
+    assert told.startswith(f"ledger: no ledger at {one.path}, but there was one (is its disk mounted?")
+
+
 def test_a_ledger_that_others_may_read_is_told(one: Issue) -> None:
     one.path.chmod(0o644)
     assert wrong(one) == [f"ledger: others may use {one.path} (-rw-r--r--) (chmod 600 {one.path})"]
@@ -57,6 +65,55 @@ def test_a_damaged_ledger_is_told_with_what_is_damaged(one: Issue) -> None:
     assert found
     assert all(each.startswith("ledger: ") for each in found)
     assert f"issue restore BACKUP --ledger {one.path}" in found[0]
+
+
+def test_what_sqlite_calls_whole_is_told_when_a_row_cannot_be_what_it_says(one: Issue) -> None:
+    (one.folder / "more").write_text(ndjson(*map(a_spec, range(2, 9))))
+    assert one.call("ingest", str(one.folder / "more")).code == 0
+    with closing(sqlite3.connect(one.path)) as connection, connection:
+        connection.execute("UPDATE tasks SET description = 'other words'")
+    found = wrong(one)
+    told = f"ledger: ledger {one.path} is damaged: task 1: what it asks for has another digest"
+    assert found[0].startswith(told)
+    assert f"issue restore BACKUP --ledger {one.path}" in found[0]
+    assert len(found) == 5
+
+
+DAMAGED = (
+    "UPDATE tasks SET created_at = substr(created_at, 1, 23) || 's'",
+    "UPDATE tasks SET state = 'qending'",
+    "UPDATE tasks SET labels = '{}'",
+    "UPDATE tasks SET title = x'41'",
+    'UPDATE tasks SET sightings = \'{"cli": "x"}\'',
+    "UPDATE tasks SET description = CAST(x'ff41' AS TEXT)",
+    "UPDATE rejects SET errors = '[1, 2]'",
+    "UPDATE rejects SET transport = 'clj'",
+    "UPDATE rejects SET last_at = 'x'",
+    "UPDATE attempts SET started_at = 'x'",
+    "UPDATE tallies SET target_repo = x'41'",
+    "INSERT INTO parked VALUES ('local', '', 'unreachable', 'gone', 'x', 'x', 0)",
+)
+READING = (
+    *("status", "status --json", "status --check", "list", "list --json", "show 1", "export", "export -f csv"),
+    *("rejects list", "rejects list --json", "rejects show 1", "sync --dry-run", "sync --verify", "backup copy.db"),
+)
+
+
+@pytest.mark.parametrize("statement", DAMAGED)
+def test_no_command_that_reads_ends_in_a_traceback_whatever_stands_in_a_row(
+    one: Issue, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(one.folder)
+    (one.folder / "refused").write_text("{}")
+    one.call("ingest", str(one.folder / "refused"))
+    assert one.call("sync").stdout == "1 created\n"
+    with closing(sqlite3.connect(one.path)) as connection, connection:
+        connection.execute(statement)
+    assert [each for each in wrong(one) if "is damaged" in each]
+    ran = [one.call(*command.split()) for command in READING]
+    assert [each for each in ran if each.code not in (0, 1, 3) or "Traceback" in each.stderr] == []
+    refused = [each.stderr for each in ran if each.code == 1]
+    assert [each for each in refused if "is damaged" not in each or "hint: " not in each] == []
 
 
 def test_a_file_that_is_no_ledger_is_told(issue: Issue) -> None:

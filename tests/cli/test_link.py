@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from issue_core.cli.link import MAX_URL, _id_in
 from issue_core.errors import UsageError
-from issue_core.ledger import Ledger, outbox
+from issue_core.ledger import Ledger, history, outbox
 from issue_core.ledger.outbox import Times, Where
 from issue_core.ledger.workers import enlisted
 from tests.support.cli import Issue, a_spec, ndjson
@@ -105,6 +105,20 @@ def test_the_same_issue_again_is_nothing_to_do_and_another_one_an_error_that_nam
         assert (ran.code, ran.stdout) == (1, "")
         assert ran.stderr.startswith(message)
     assert kinds(one) == ["created", "linked"]
+
+
+def test_a_double_is_told_until_the_command_that_the_check_names_settles_it(one: Issue) -> None:
+    one.call("link", "1", URL)
+    with one.ledger as ledger, ledger.write() as tx:
+        history.add(tx, 1, "double", url=f"{URL}5")
+    told = one.call("status", "--check")
+    assert (told.code, told.stdout.split(" (")[0]) == (3, "1 issue may be one too many")
+    assert "issue show 1 " in told.stdout
+    assert "issue link 1 URL" in told.stdout
+    ran = one.call("link", "1", URL)
+    assert (ran.code, ran.stdout) == (0, f"task 1 has one issue: {URL}\n")
+    assert kinds(one) == ["created", "linked", "double", "settled"]
+    assert (one.call("status", "--check").code, one.call("link", "1", URL).code) == (0, 0)
 
 
 def test_none_is_an_error_where_there_is_no_doubt(one: Issue) -> None:

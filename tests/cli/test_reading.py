@@ -6,14 +6,17 @@ import csv
 import io
 import json
 import re
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from issue_core.cli.export import CSV_COLUMNS
-from issue_core.ledger import history
-from issue_core.task import Document, TaskState
+from issue_core.ledger import facts, history
+from issue_core.task import Document, TaskState, to_text
 from issue_core.taskspec import judge
 from tests.support.cli import Issue, a_spec, force_state, ndjson
 
@@ -194,7 +197,6 @@ def test_status_check_names_what_needs_a_person_and_ends_with_3(three: Issue) ->
     ("state", "columns", "code"),
     [
         ("pending", {"in_doubt_since": OLD, "created_at": OLD}, "doubts"),
-        ("failed", {"in_doubt_since": OLD, "created_at": OLD}, "doubts"),
         ("held", {"created_at": OLD}, "held"),
     ],
 )
@@ -206,6 +208,57 @@ def test_status_check_names_what_is_in_doubt_or_held_for_long(
     force_state(three, 1, state, **columns)
     ran = three.call("status", "--check", "--json")
     assert (ran.code, code in [need["code"] for need in ran.objects[0]["needs"]]) == (3, True)
+
+
+def needs(issue: Issue, *words: str) -> list[str]:
+    """The codes of what needs a person."""
+    [status] = issue.call("status", "--check", "--json", *words).objects
+    return [need["code"] for need in status["needs"]]
+
+
+def test_a_task_that_failed_in_doubt_is_told_as_failed_alone(three: Issue) -> None:
+    force_state(three, 1, "failed", in_doubt_since=OLD, created_at=OLD)
+    assert needs(three) == ["failed"]
+
+
+def test_one_that_is_held_for_long_is_told_whatever_became_of_those_before_it(three: Issue) -> None:
+    for seq in (2, 3):
+        force_state(three, seq, "held", created_at=OLD)
+    force_state(three, 1, "held", created_at=OLD, updated_at="2999-01-01T00:00:00.000Z")
+    assert needs(three) == ["held"]
+
+
+def test_one_that_waits_for_long_is_told_whatever_the_clock_said_when_the_first_came(three: Issue) -> None:
+    force_state(three, 1, "pending", created_at="2999-01-01T00:00:00.000Z")
+    assert needs(three, "--max-age", "1h") == []
+    force_state(three, 2, "pending", created_at=OLD)
+    assert needs(three, "--max-age", "1h") == ["age"]
+    [status] = three.call("status", "--json").objects
+    assert status["oldest_pending_age_s"] > 3600
+
+
+def test_what_a_restore_left_in_doubt_is_told_when_there_was_an_hour_to_look_for_it(three: Issue) -> None:
+    made = three.folder / "copy.db"
+    assert three.call("backup", str(made)).code == 0
+    with closing(sqlite3.connect(made)) as copy, copy:
+        copy.execute("UPDATE tasks SET created_at = ?", (OLD,))
+        copy.execute("UPDATE meta SET value = ? WHERE key = 'copied_at'", (OLD,))
+    assert three.call("restore", str(made)).code == 0
+    assert needs(three) == []
+    with three.ledger as ledger, ledger.write() as tx:
+        facts.write(tx.connection, facts.RESTORED_AT, to_text(tx.moment - timedelta(hours=1, seconds=1)))
+    assert needs(three) == ["doubts"]
+
+
+@pytest.mark.parametrize("beside", ["ledger.db.lock", "ledger.db-wal", "ledger.db.workers"])
+def test_a_ledger_that_is_gone_and_left_its_companions_needs_a_person(issue: Issue, beside: str) -> None:
+    assert needs(issue) == []
+    (issue.folder / beside).touch()
+    ran = issue.call("status", "--check")
+    assert (ran.code, ran.stdout.split(" (")[0]) == (3, f"no ledger at {issue.path}, but there was one")
+    assert needs(issue) == ["missing"]
+    filled(issue, a_spec(1))
+    assert needs(issue) == []
 
 
 def test_status_check_names_what_another_ledger_has_claimed_after_an_attempt_here(three: Issue) -> None:

@@ -35,7 +35,7 @@ SAVED = 30
 TASKS = 40
 """So many are in the ledger."""
 
-STEPS = 400
+STEPS = 600
 """More than a backup or a restore has."""
 
 each_step = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.long), 5])

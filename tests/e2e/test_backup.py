@@ -153,6 +153,7 @@ MISTAKES = {
     "keep without a folder": (("copy.db", "--keep", "3"), "--keep has no meaning without --to-dir"),
     "keep none": (("--to-dir", ".", "--keep", "0"), "0 is not in the range"),
     "what is there": (("config.toml",), "config.toml is there already"),
+    "a part of a ledger": (("ledger.db-journal",), "files of such names are parts of a ledger"),
 }
 
 
@@ -192,12 +193,35 @@ def test_to_dir_writes_under_the_time_also_twice_in_a_second_and_keeps_the_newes
     assert Path(left["file"]).name in kept
 
 
-def test_keep_never_removes_what_was_just_written_whatever_the_clock_said_before(issue: Issue, copy: Path) -> None:
+def test_keep_removes_only_what_is_older_than_what_was_just_written(issue: Issue, copy: Path) -> None:
+    """What is named by a later time was written by another backup meanwhile, or while the clock was wrong."""
     issue.run("ingest", input=ndjson(a_spec(1)))
-    (copy.parent / "ledger-29990101T000000Z.db").touch()
-    (copy.parent / "ledger-29990102T000000Z.db").touch()
+    later = {"ledger-29990101T000000Z.db", "ledger-29990102T000000Z.db"}
+    for name in (*later, "ledger-20200101T000000Z.db", "ledger-20200102T000000Z.db"):
+        (copy.parent / name).touch()
     (told,) = issue.call("backup", "--to-dir", str(copy.parent), "--keep", "2", "--json").objects
-    assert {path.name for path in copy.parent.iterdir()} == {Path(told["file"]).name, "ledger-29990102T000000Z.db"}
+    left = {path.name for path in copy.parent.iterdir()}
+    assert left == {*later, "ledger-20200102T000000Z.db", Path(told["file"]).name}
+    (told,) = issue.call("backup", "--to-dir", str(copy.parent), "--keep", "1", "--json").objects
+    assert {path.name for path in copy.parent.iterdir()} == {*later, Path(told["file"]).name}
+
+
+def test_a_name_that_keep_has_freed_is_not_given_again(issue: Issue, copy: Path) -> None:
+    issue.run("ingest", input=ndjson(a_spec(1)))
+    words = ("backup", "--to-dir", str(copy.parent), "--keep", "1", "--json")
+    told = [Path(issue.call(*words).objects[0]["file"]).stem.split("-") for _ in range(4)]
+    assert len({tuple(each) for each in told}) == 4, told
+
+
+def test_backups_into_one_folder_at_once_all_come_to_their_end_and_leave_a_copy(issue: Issue, copy: Path) -> None:
+    issue.run("ingest", input=ndjson(a_spec(1)))
+    words = ("backup", "--to-dir", str(copy.parent), "--keep", "1")
+    running = [issue.start(*words) for _ in range(6)]
+    told = [process.communicate() for process in running]
+    assert [process.returncode for process in running] == [0] * 6, told
+    assert {path.suffix for path in copy.parent.iterdir()} == {".db"}
+    for each in copy.parent.iterdir():
+        assert states(issue, "--ledger", str(each)) == {"pending": 1}
 
 
 def test_to_dir_makes_the_folder_for_its_owner_alone(issue: Issue, copy: Path) -> None:

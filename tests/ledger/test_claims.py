@@ -215,7 +215,7 @@ def test_what_is_in_doubt_here_is_never_given_away_and_is_told_of_once(ledger: L
     with ledger.write() as tx:
         assert not claims.cede(tx, 1, OTHER)
         assert not claims.cede(tx, 1, OTHER)
-        assert history.count_doubles(tx.connection) == 1
+        assert history.doubles(tx.connection) == (1, 1)
     assert states(ledger) == ["pending"]
     assert kinds(ledger, 1) == ["created", "attempt", "contested"]
 

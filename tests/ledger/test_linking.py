@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
 from issue_core.errors import IssueCoreError, NotFound
-from issue_core.ledger import facets, linking, outbox, outcomes, queries
+from issue_core.ledger import facets, history, linking, outbox, outcomes, queries
+from issue_core.ledger.linking import Linked
 from issue_core.ledger.outbox import Attempt, Times, Where
 from issue_core.ledger.workers import enlisted, is_alive
 from issue_core.task import Remote, TaskState
@@ -43,7 +44,7 @@ def other() -> Iterator[ExitStack]:
         yield life
 
 
-def link(rig: Rig, event_id: str, url: str = URL) -> bool:
+def link(rig: Rig, event_id: str, url: str = URL) -> Linked:
     """What ``issue link`` does with the address of an issue."""
     alive = partial(is_alive, rig.ledger.path)
     with rig.ledger.write() as tx:
@@ -88,7 +89,7 @@ def attempts(rig: Rig) -> list[tuple[str | None, str | None]]:
 
 def test_a_task_that_was_never_tried_is_synced_with_the_issue_and_makes_none(rig: Rig) -> None:
     (event_id,) = rig.ingest()
-    assert link(rig, event_id)
+    assert link(rig, event_id) == "linked"
     task = rig.task(event_id)
     assert (task.state, task.backend, task.attempts) == ("synced", "work", 0)
     assert task.remote == Remote("34", URL, "acme/web", task.updated_at)
@@ -152,7 +153,7 @@ def test_a_synced_task_keeps_its_issue_and_its_own_address_is_nothing_new(rig: R
         link(rig, event_id)
     with pytest.raises(IssueCoreError, match=f"task 1 is in no doubt: it has its issue, {before.remote.url}"):
         rule_out(rig, event_id)
-    assert not link(rig, event_id, before.remote.url)
+    assert link(rig, event_id, before.remote.url) == "known"
     assert (rig.task(event_id), rig.kinds(event_id)) == (before, kinds)
 
 
@@ -230,6 +231,69 @@ def test_an_issue_told_of_by_a_worker_whose_lease_ran_out_is_written_down_and_ch
     assert task.remote is not None
     assert task.remote.url == URL
     assert rig.kinds(event_id) == ["created", "attempt", "linked", "late"]
+
+
+def tell(rig: Rig, kind: str, **detail: str) -> None:
+    """Write down of the first task what may make its issue one of several."""
+    with rig.ledger.write() as tx:
+        history.add(tx, 1, kind, **detail)
+
+
+def doubles(rig: Rig) -> tuple[int, int | None]:
+    with rig.ledger.read() as connection:
+        return history.doubles(connection)
+
+
+@pytest.mark.parametrize("kind", ["late", "double", "contested"])
+def test_a_double_is_settled_by_naming_the_issue_that_the_task_has_until_there_is_another(rig: Rig, kind: str) -> None:
+    (event_id,) = rig.ingest()
+    rig.sync()
+    tell(rig, kind)
+    tell(rig, kind)
+    before = rig.task(event_id)
+    assert before.remote is not None
+    assert doubles(rig) == (2, 1)
+    assert link(rig, event_id, before.remote.url) == "settled"
+    assert doubles(rig) == (0, None)
+    assert rig.task(event_id) == before
+    assert rig.history(event_id, "settled")[0]["url"] == before.remote.url
+    assert link(rig, event_id, before.remote.url) == "known"
+    tell(rig, kind)
+    assert doubles(rig) == (1, 1)
+
+
+def test_of_two_issues_a_person_may_keep_the_one_that_the_task_does_not_have(rig: Rig) -> None:
+    (event_id,) = rig.ingest()
+    rig.sync()
+    tell(rig, "double", url=URL)
+    assert link(rig, event_id) == "linked"
+    task = rig.task(event_id)
+    assert task.remote is not None
+    assert (task.state, task.remote.url, task.attempts) == ("synced", URL, 1)
+    assert rig.history(event_id, "linked")[0]["was"] == "synced"
+    assert doubles(rig) == (0, None)
+    with pytest.raises(IssueCoreError, match="task 1 has its issue already"):
+        link(rig, event_id, f"{URL}5")
+    assert rig.sync() == []
+
+
+def test_a_double_of_one_task_is_not_settled_by_the_link_of_another(rig: Rig) -> None:
+    _, other_id = rig.ingest(2)
+    tell(rig, "late")
+    link(rig, other_id)
+    assert doubles(rig) == (1, 1)
+
+
+def test_what_was_contested_and_is_given_away_after_all_is_no_double_and_a_late_issue_is_one(rig: Rig) -> None:
+    (event_id,) = rig.ingest()
+    tell(rig, "contested", ledger="another")
+    put(rig, "elsewhere")
+    tell(rig, "elsewhere", ledger="another")
+    assert doubles(rig) == (0, None)
+    tell(rig, "late", url=URL)
+    assert doubles(rig) == (1, 1)
+    assert link(rig, event_id, f"{URL}5") == "settled"
+    assert (rig.task(event_id).state, doubles(rig)) == ("elsewhere", (0, None))
 
 
 def test_to_rule_an_issue_out_ends_the_doubt_counts_no_try_and_makes_the_task_due(rig: Rig) -> None:

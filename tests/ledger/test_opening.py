@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -287,6 +289,56 @@ def test_a_torn_end_of_the_log_loses_only_what_was_never_promised(tmp_path: Path
     assert total(copy) == 1
     store(copy)
     assert total(copy) == 2
+
+
+# --- what may not be read -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can look into."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def as_another_user(path: Path) -> str:
+    """What somebody is told who may not read everything, and wants to read the ledger at ``path``."""
+    ours, its = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            os.write(its, f"{total(path)} tasks".encode())
+        except LedgerError as error:
+            os.write(its, f"{error.message}; {error.hint}".encode())
+        finally:
+            os._exit(0)
+    os.close(its)
+    os.waitpid(child, 0)
+    with os.fdopen(ours, "rb") as told:
+        return told.read().decode()
+
+
+@pytest.mark.parametrize("kept_back", ["ledger.db", "ledger.db-wal"])
+def test_a_ledger_of_another_user_says_whose_it_is_also_where_its_log_holds_the_newest_tasks(
+    public: Path, kept_back: str
+) -> None:
+    path = public / "ledger.db"
+    with Ledger(path) as ledger:
+        ingest(ledger, [written(a_spec())])
+        for file in public.iterdir():
+            file.chmod(0o644)
+        assert as_another_user(path) == "1 tasks"
+        (public / kept_back).chmod(0o600 if os.geteuid() == 0 else 0)
+        told = as_another_user(path)
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    assert f"ledger {path}: permission denied ({kept_back} is {owner}'s, -" in told
+    assert "Run it as its owner" in told
+    assert "Copy" not in told
 
 
 # --- what may not be written ----------------------------------------------------------------------------------------

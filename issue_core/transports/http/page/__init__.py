@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from issue_core.errors import NotFound, UsageError
 from issue_core.ledger import glances, limits, queries, rejects
 from issue_core.ledger.glances import Glance
-from issue_core.task import STATES, FieldProblem, TaskState
+from issue_core.task import STATES, FieldProblem, TaskState, to_text
 from issue_core.transports.http.page.first import first_steps
 from issue_core.transports.http.page.parts import (
     NOTHING,
@@ -65,7 +65,7 @@ def page(ledger: Ledger, settings: Settings, *, find: str = "", now: datetime) -
     wanted = find.strip()
     # What is read within this block sees one state of the ledger.
     with ledger.read() as connection:
-        counts = queries.counts(connection)
+        counts = queries.counts(connection, to_text(now))
         n_rejects = rejects.count_open(connection)
         body = _body(ledger, settings, counts, n_rejects, wanted, now)
     title = _title(counts, n_rejects)
@@ -221,7 +221,7 @@ def _waits(ledger: Ledger, settings: Settings, now: datetime) -> Html:
 
 
 def _parked(parked: limits.Parked, now: datetime) -> tuple[Html, ...]:
-    since = ago(parked.since.isoformat(), now)
+    since = ago(to_text(parked.since), now)
     why = (element("strong", text("parked")), text(": "), foreign(cut(parked.reason, _LONG)))
     till = until(parked.until, now) if parked.until > now else text("with the next sync")
     project = foreign(parked.project) if parked.project else text("all of it")
