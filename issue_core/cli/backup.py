@@ -16,6 +16,8 @@ from issue_core.cli.options import ConfigOption, JsonOption, LedgerOption
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from issue_core.ledger.copies import Copy
+
 _NAMED = re.compile(r"(ledger-\d{8}T\d{6}Z)(?:-(\d+))?\.db")
 _STRANGE = ("", 0)
 """Not named by us."""
@@ -61,27 +63,29 @@ def backup(
         raise UsageError(f"{file} is a folder", hint="Name a file in it, or give the folder with --to-dir.")
     if keep is not None and to_dir is None:
         raise UsageError("--keep has no meaning without --to-dir")
-    with context.open_ledger(context.settings(config, ledger)) as store:
+    made: list[Copy] = []
+
+    def done() -> str:
+        return f"the copy is written at {made[0].file}" if made else ""
+
+    with (
+        context.open_ledger(context.settings(config, ledger)) as store,
+        output.interrupted_says(lambda: done() or "no copy was written"),
+        told_all_the_same(done),
+    ):
         names = iter([file]) if file else _names(to_dir or Path(), store.clock.now())
-        target = next(names)
-        with output.interrupted_says(lambda: _written(target) if target.exists() else "no copy was written"):
-            target, size = write_copy(store, target, or_else=names)
-            removed = _removed(target, keep) if keep else []
-    with told_all_the_same(lambda: _written(target)):
+        made.append(write_copy(store, next(names), or_else=names))
+        target, size = made[0]
+        removed = _removed(target, keep) if keep else []
         if json:
             output.json_line({"file": str(target), "bytes": size, "removed": [str(each) for each in removed]})
         else:
             output.line(f"{target}: {size:,} bytes" + (f"; {len(removed)} older removed" if removed else ""))
 
 
-def _written(target: Path) -> str:
-    return f"the copy is written at {target}"
-
-
 def _names(folder: Path, now: datetime) -> Iterator[Path]:
-    """Files that are not there yet, named by the time, after all others of it, in ``folder``, which is made."""
+    """Names by the time, which come after all others of it, in ``folder``, which is made."""
     from issue_core.errors import LedgerError
-    from issue_core.ledger.copies import is_free
 
     stem = f"ledger-{now:%Y%m%dT%H%M%SZ}"
     try:
@@ -90,7 +94,7 @@ def _names(folder: Path, now: datetime) -> Iterator[Path]:
     except OSError as error:
         what = f"{folder}: {error.strerror}; there is no copy"
         raise LedgerError(what, hint="Check the folder and its disk.") from error
-    yield from filter(is_free, (folder / f"{stem}{f'-{n}' if n > 1 else ''}.db" for n in count(last + 1)))
+    yield from (folder / f"{stem}{f'-{n}' if n > 1 else ''}.db" for n in count(last + 1))
 
 
 def _removed(newest: Path, keep: int) -> list[Path]:
@@ -98,11 +102,16 @@ def _removed(newest: Path, keep: int) -> list[Path]:
 
     Another backup may have written them meanwhile, or the clock was wrong.
     """
+    from issue_core.errors import LedgerError
+
     found = (each for each in newest.parent.iterdir() if each.is_file())
     older = sorted((each for each in found if _STRANGE < _order(each) < _order(newest)), key=_order)
     old = older[: max(0, len(older) + 1 - keep)]
     for each in old:
-        each.unlink(missing_ok=True)
+        try:
+            each.unlink(missing_ok=True)
+        except OSError as error:
+            raise LedgerError(f"{each}: {error.strerror}; it stays", hint="Who may remove files there?") from error
     return old
 
 

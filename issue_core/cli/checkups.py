@@ -68,7 +68,8 @@ def _rights(path: Path) -> Iterator[Finding]:
         yield _wrong(f"you may not write to {path} and its folder", "take the rights to, or use another ledger")
     workers = workers_of(path)
     if workers.exists() and not os.access(workers, os.R_OK | os.W_OK | os.X_OK):
-        yield _wrong(f"you may not write to {workers}", f"chmod 700 {workers}")
+        do = "chmod 700" if workers.stat().st_uid == os.geteuid() else f"chown -R --reference={path}"
+        yield _wrong(f"you may not write to {workers}", f"{do} {workers}")
     if found.st_uid != os.geteuid() and os.geteuid():
         yield _wrong(f"{path} belongs to another user", "run issue as that user, or change the owner")
 

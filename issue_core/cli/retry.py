@@ -39,7 +39,7 @@ def retry(
     with context.open_ledger(context.settings(config, ledger)) as store:
         with store.read() as connection:
             seqs = [queries.find(connection, each) for each in wanted or ()]
-            is_empty = not queries.counts(connection).total
+            is_empty = not any(queries.by_state(connection).values())
         if not is_empty:  # or it would be made here, if it is not there yet
             with store.write() as tx:
                 due = outbox.retry_all(tx) if every else outbox.retry(tx, seqs)

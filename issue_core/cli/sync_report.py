@@ -53,6 +53,8 @@ class Report:
         self._around.__exit__(kind, *raised)
         if kind is KeyboardInterrupt:
             done = self._so_far() or "no task was dealt with yet"
+            if self._dry_run:
+                raise KeyboardInterrupt(f"{done}; nothing was changed")
             in_doubt = "if anything was under way, it stays in doubt, and is looked for by the next run"
             raise KeyboardInterrupt(f"{done}; {in_doubt}")
 
@@ -84,7 +86,9 @@ class Report:
             self._counts[result.result] += 1
 
     def _so_far(self) -> str:
-        counts = self._counts + Counter(deferred=len(self._waiting))
+        counts = Counter(dict(self._counts))  # the status line asks in its own thread
+        counts["deferred"] += len(self._waiting)
+        counts = +counts
         return _in_words(counts) if counts else ""
 
     def _done(self) -> str:
@@ -98,8 +102,8 @@ class Report:
         return "; ".join(filter(None, (self._so_far(), now)))
 
     def _seconds_left(self) -> float:
-        if self._next_pass is not None:
-            return self._next_pass - time.monotonic()
+        if (next_pass := self._next_pass) is not None:
+            return next_pass - time.monotonic()
         first = min(filter(None, list(self._waiting.values())), default=None)
         return 0 if first is None else (first - _now()).total_seconds()
 

@@ -9,7 +9,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from issue_core.errors import (
@@ -261,12 +261,20 @@ def _refuse_what_is_no_file(path: Path) -> None:
 
 def _refuse_what_cannot_be_read(path: Path) -> None:
     for file in (path, wal_of(path)):
-        if file.exists() and not os.access(file, os.R_OK):
-            found = file.stat()
+        if found := _closed_to_us(file):
             raise LedgerUnreachable(
                 f"ledger {path}: permission denied ({file.name} is {_owner(found)}'s, {stat.filemode(found.st_mode)})",
                 hint="Run it as its owner, or change who owns the ledger and may read it.",
             )
+
+
+def _closed_to_us(file: Path) -> os.stat_result | None:
+    """Whose it is, and who may read it, if it is there and we may not. SQLite makes and removes logs meanwhile."""
+    with suppress(FileNotFoundError):
+        if not os.access(file, os.R_OK):
+            found = file.stat()
+            return None if os.access(file, os.R_OK) else found
+    return None
 
 
 def _owner(found: os.stat_result) -> str:

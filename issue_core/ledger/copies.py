@@ -109,8 +109,8 @@ def backup(ledger: Ledger, target: Path, *, or_else: Iterable[Path] = ()) -> Cop
     with ledger.read() as source:
         if schema.is_stand_in(source):
             raise NotFound(f"there is no ledger {ledger.path}", hint="There is nothing to back up yet.")
-    _refuse_a_name_of_a_part(target)
-    _refuse_what_is_there(target)
+    names = _free(chain([target], or_else))
+    target = next(names)
     with opening(ledger.path), _writing(target, "there is no copy"), drafted(target.parent) as draft:
         since = to_text(ledger.clock.now())  # before the moment of the copy: what is done later is not in it
         with ledger.read() as source, _writing(target, "there is no copy"):
@@ -121,7 +121,7 @@ def backup(ledger: Ledger, target: Path, *, or_else: Iterable[Path] = ()) -> Cop
             restored.guard(copy, since)
         sync(draft.descriptor)
         size = os.fstat(draft.descriptor).st_size
-        return Copy(_published(draft.path, target, or_else), size)
+        return Copy(_published(draft.path, chain([target], names)), size)
 
 
 def restore(ledger: Ledger, copy: Path, *, settled: bool = False) -> Restored:
@@ -159,40 +159,29 @@ def restore(ledger: Ledger, copy: Path, *, settled: bool = False) -> Restored:
 # --- a copy is made --------------------------------------------------------------------------------------------------
 
 
-def is_free(name: Path) -> bool:
-    """Whether a copy can have this name: nothing has it, or one that SQLite would take for a part of the copy."""
-    return not any(map(os.path.lexists, _with_companions(name)))
+def _free(names: Iterable[Path]) -> Iterator[Path]:
+    """Each name that is no file's yet. Raises UsageError for one that is no copy's, and where none is left."""
+    taken = []
+    for name in names:
+        if name.name.endswith(_NOT_A_COPYS):
+            raise UsageError(
+                f"{name}: files of such names are parts of a ledger, and are removed with it",
+                hint="Name the copy otherwise, such as copy.db.",
+            )
+        # A log that is left there from a former file of this name would be taken for the copy's.
+        taken = [each for each in (name, *(beside(name, ending) for ending in COMPANIONS)) if os.path.lexists(each)]
+        if not taken:
+            yield name
+            taken = [name]  # it was asked for another one
+    raise UsageError(f"{taken[0]} is there already", hint="Name another file, or give --to-dir DIR --keep N.")
 
 
-def _with_companions(name: Path) -> list[Path]:
-    return [name, *(beside(name, ending) for ending in COMPANIONS)]
-
-
-def _refuse_a_name_of_a_part(target: Path) -> None:
-    if target.name.endswith(_NOT_A_COPYS):
-        raise UsageError(
-            f"{target}: files of such names are parts of a ledger, and are removed with it",
-            hint="Name the copy otherwise, such as copy.db.",
-        )
-
-
-def _refuse_what_is_there(target: Path) -> None:
-    # A log that is left there from a former file of this name would be taken for the copy's.
-    for each in _with_companions(target):
-        if os.path.lexists(each):
-            raise _is_there(each)
-
-
-def _is_there(file: Path) -> UsageError:
-    return UsageError(f"{file} is there already", hint="Name another file, or give --to-dir DIR --keep N.")
-
-
-def _published(draft: Path, target: Path, or_else: Iterable[Path]) -> Path:
-    for name in chain([target], or_else):
+def _published(draft: Path, names: Iterator[Path]) -> Path:
+    while True:
+        name = next(names)
         with suppress(FileExistsError):
             publish(draft, name)
             return name
-    raise _is_there(target)
 
 
 def _copied(source: sqlite3.Connection, draft: Path) -> sqlite3.Connection:
@@ -218,7 +207,7 @@ def _require_whole(file: Path, connection: sqlite3.Connection, so: str) -> None:
     if problems := health.problems(connection, most=3):
         raise LedgerCorrupt(
             f"{file}: it is damaged ({'; '.join(problems)}); {so}",
-            hint="Restore an older copy, and run the input since then again.",
+            hint="Restore an older copy and run the input since then again, or put a row that is named right by hand.",
         )
 
 
@@ -323,7 +312,7 @@ def _opened(path: Path, mode: Literal["ro", "rw"], *, is_sound: bool = False) ->
             return _Held(connection, sound=False)  # a first start that was cut off
         heritage = Heritage(claims.every_id(connection), is_marked=claims.is_marked(connection))
         copied_at = facts.read(connection, facts.COPIED_AT)
-        return _Held(connection, is_sound or not health.problems(connection, most=1), heritage, copied_at)
+        return _Held(connection, is_sound or not health.damaged_pages(connection, most=1), heritage, copied_at)
     except sqlite3.DatabaseError as error:
         if name_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             # It is damaged: that is what the copy is for. It is kept as it is: to close it now might cost its log.

@@ -56,13 +56,19 @@ def problems(connection: sqlite3.Connection, *, most: int = 5, digest: soundness
     First in SQLite's words. Where it finds nothing, row by row: what SQL sees of that, or with ``digest``, which gives
     the digest of a TaskSpec, all of it; that takes several times as long.
     """
+    if found := damaged_pages(connection, most=most):
+        return found
     with hearing(connection):
-        found = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({int(most)})")]
-        if found != ["ok"]:
-            return found
         if digest is None and soundness.looks_sound(connection):
             return []
         return list(islice(soundness.problems(connection, digest), most))
+
+
+def damaged_pages(connection: sqlite3.Connection, *, most: int) -> list[str]:
+    """The first part of :func:`problems`: what SQLite itself finds damaged."""
+    with hearing(connection):
+        found = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({int(most)})")]
+    return [] if found == ["ok"] else found
 
 
 @contextmanager

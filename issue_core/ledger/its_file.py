@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from issue_core.errors import LedgerMoved
-from issue_core.ledger.connection import lock_of, wal_of
+from issue_core.ledger.connection import wal_of
 from issue_core.ledger.workers import workers_of
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def is_missing(path: Path) -> bool:
     """Whether there is no ledger at ``path``, though what lies beside one says that there was."""
-    # The ledger is looked for last: its lock is made right before it.
-    return any(each.exists() for each in (workers_of(path), wal_of(path), lock_of(path))) and not path.exists()
+    # A lock alone says nothing: it is made before the ledger, of which nothing may come.
+    return any(each.exists() for each in (workers_of(path), wal_of(path))) and not path.exists()
 
 
 class ItsFile:

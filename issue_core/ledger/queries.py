@@ -335,7 +335,7 @@ def _from_row(row: tuple[Any, ...]) -> Task:
         rows.an_object(extra),
         created_at,
         updated_at or created_at,
-        rows.numbers(sightings) if sightings else {transport: 1},
+        {transport: 1} if sightings is None else rows.numbers(sightings),
         backend,
         attempts,
         next_attempt_at,

@@ -55,7 +55,8 @@ def oldest_held_at(connection: sqlite3.Connection, now: str) -> str | None:
 
 
 def _oldest(connection: sqlite3.Connection, state: str, query: str, now: str) -> str | None:
-    # Of a million tasks a block or two are read: no task of a block is older than the hour that the block begins with.
+    # No task of a block is older than the hour that the block begins with; of a million pending tasks a block or two
+    # are read, of tasks that have changed since they came more.
     oldest = None
     for block, first_at in connection.execute(_BLOCKS, {"state": state}):
         if oldest and first_at >= oldest[:13]:

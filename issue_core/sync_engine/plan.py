@@ -33,8 +33,6 @@ class Choice:
 
 Standing = tuple[dict[str, limits.Parked], limits.Wait | None]
 
-"""In place of a project: any one of the backend's."""
-
 
 class Plan:
     """The routes of the configuration, and the backends behind them, each opened when it is first needed."""

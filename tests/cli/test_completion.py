@@ -228,12 +228,14 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
                                source_id, transport, run, created_at, description)
             SELECT i, CASE WHEN i <= 100000 THEN printf('%08x-', (i * 2654435761) % 4294967296) ELSE '0190aaaa-' END
                       || printf('0000-0000-0000-%012x', i),
-                   'failed', x'00', 'title', 'repo' || i, 'low', '[]', 'rule', 's', 'cli', 'r', '2026', '' FROM n;
+                   'failed', x'00', 'title', 'repo' || i, 'low', '[]', 'rule', 's', 'cli', 'r',
+                   '2026-03-01T09:00:00.000Z', '' FROM n;
             INSERT INTO facets SELECT 'repo', target_repo, seq / 1024 FROM tasks;
             INSERT INTO facets SELECT DISTINCT 'state', 'failed', seq / 1024 FROM tasks;
             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
             INSERT INTO rejects (id, kind, state, sha256, length, errors, place, transport, first_at, last_at, raw)
-            SELECT i, 'invalid', iif(i % 2, 'open', 'dropped'), i, 0, '[]', '{}', 'cli', '2026', '2026', x'' FROM n;
+            SELECT i, 'invalid', iif(i % 2, 'open', 'dropped'), i, 0, '[]', '{}', 'cli',
+                   '2026-03-01T09:00:00.000Z', '2026-03-01T09:00:00.000Z', x'' FROM n;
         """)
         connection.commit()
     with Ledger(path) as ledger, ledger.read() as connection:

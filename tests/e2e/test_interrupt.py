@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shlex
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from tests.support.cli import TIMEOUT, Issue, a_spec, ndjson
+from tests.support.serving import until
 
 SECONDS = 1.0
 SLOWNESS = 2  # a busy machine is no slow command
@@ -58,9 +62,25 @@ def interrupted(process: subprocess.Popen[bytes]) -> str:
 
 
 def when_it_writes(process: subprocess.Popen[bytes]) -> None:
-    """Wait for its first output, and take no more of it: it waits for us from then on."""
+    """Wait for its first output."""
     assert process.stdout
     assert process.stdout.read(1)
+
+
+def when_it_waits_for_us(process: subprocess.Popen[bytes]) -> None:
+    """Wait until nobody takes its output: a Ctrl-C right before that is heard with the next line only."""
+    when_it_writes(process)
+    until(lambda: _in_the_pipe(process.stdout) > 32768 and _sleeps(process))
+
+
+def _in_the_pipe(pipe: IO[bytes] | None) -> int:
+    assert pipe
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0])
+
+
+def _sleeps(process: subprocess.Popen[bytes]) -> bool:
+    stat = Path(f"/proc/{process.pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "S"
 
 
 WRITERS: dict[str, str] = {
@@ -75,7 +95,7 @@ WRITERS: dict[str, str] = {
 @pytest.mark.parametrize("words", WRITERS)
 def test_a_command_that_waits_for_its_reader(many: Issue, words: str) -> None:
     with many.start(*words.split()) as process:
-        when_it_writes(process)
+        when_it_waits_for_us(process)
         assert re.fullmatch(WRITERS[words] + "\n", interrupted(process))
 
 

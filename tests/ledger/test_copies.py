@@ -353,10 +353,12 @@ def test_a_file_system_without_hard_links_gets_its_copy_too(
     monkeypatch.setattr(os, "link", no_links)
     backup(ledger, copy)
     assert is_whole(copy) == 1
-    monkeypatch.setattr(copies, "_refuse_what_is_there", lambda _: None)
+    other = copy.with_name("other.db")
+    monkeypatch.setattr(copies, "sync", lambda _: other.write_text("mine"))
     with pytest.raises(UsageError, match="is there already"):
-        backup(ledger, copy)
-    assert names(copy.parent) == {"home", "copy.db"}
+        backup(ledger, other)
+    assert names(copy.parent) == {"home", "copy.db", "other.db"}
+    assert other.read_text() == "mine"
 
 
 @pytest.mark.parametrize("folder", ["gone", "a file"])
@@ -1176,3 +1178,16 @@ def test_what_a_former_id_has_claimed_is_pending_and_in_doubt_since_the_copy(led
         assert claims.release(tx, [1, 2], in_doubt=True) == [1, 2]
     assert reading(ledger.path, "SELECT state, in_doubt_since FROM tasks") == [("pending", since)] * 2
     assert json.loads(reading(ledger.path, "SELECT detail FROM history WHERE kind = 'claimed'")[0][0])["in_doubt"]
+
+
+def test_a_ledger_of_which_a_row_alone_is_damaged_takes_nothing_either_once_it_is_set_aside(
+    ledger: Ledger, copy: Path
+) -> None:
+    take(ledger, 1)
+    backup(ledger, copy)
+    with ledger.write() as tx:
+        tx.connection.execute("UPDATE tasks SET priority = 'urgent'")
+    aside = restore(ledger, copy).kept_aside
+    assert aside
+    with Ledger(aside) as other, pytest.raises(LedgerIsCopy):
+        take(other, 1)
