@@ -207,7 +207,7 @@ def _require_whole(file: Path, connection: sqlite3.Connection, so: str) -> None:
     if problems := health.problems(connection, most=3):
         raise LedgerCorrupt(
             f"{file}: it is damaged ({'; '.join(problems)}); {so}",
-            hint="Restore an older copy and run the input since then again, or put a row that is named right by hand.",
+            hint="Restore an older copy, and run the input since then again.",
         )
 
 
