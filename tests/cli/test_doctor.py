@@ -43,6 +43,7 @@ def test_all_is_well_with_a_ledger_and_before_there_is_one(issue: Issue, one: Is
 
 def test_a_ledger_that_is_gone_and_left_its_companions_is_told_once(one: Issue) -> None:
     one.path.unlink()
+    workers_of(one.path).mkdir()
     [told] = wrong(one)
     assert told.startswith(f"ledger: no ledger at {one.path}, but there was one (is its disk mounted?")
 

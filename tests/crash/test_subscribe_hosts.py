@@ -31,7 +31,6 @@ from tests.support.nats_server import (
     NOTHING_LEFT,
     NatsServer,
     deliveries,
-    free_port,
     make_streams,
     nats_cluster,
     nats_server,
@@ -40,6 +39,7 @@ from tests.support.nats_server import (
     standing,
     urls,
 )
+from tests.support.ports import free_port
 from tests.support.runs import kill_seed, nothing_is_open
 from tests.support.supervised import Supervised, supervised
 from tests.support.trackers import fake

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docs.pages import Block, environment
+from tests.support.ports import free_port
 
 _MARK = "<<end of command>>"
 _PORTS = ("8765", "4222", "8222")  # of issue serve, of a NATS server, and of its monitoring
@@ -25,13 +25,6 @@ class Command:
     text: str
     shown: tuple[str, ...]
     line: int
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
 
 
 def free_ports() -> dict[str, str]:

@@ -23,7 +23,8 @@ from issue_core.ledger import queries
 from issue_core.transports.nats.connection import connected
 from tests.docs.pages import ROOT
 from tests.support.cli import ISSUE, TIMEOUT, Issue, a_spec, ndjson
-from tests.support.nats_server import NatsServer, free_port, make_as_they_are, nats_server, run, until
+from tests.support.nats_server import NatsServer, make_as_they_are, nats_server, run, until
+from tests.support.ports import free_port
 from tests.transports.nats.accounts import Operator
 
 DEPLOY = ROOT / "docs" / "deploy"

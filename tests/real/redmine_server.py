@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
+
+from tests.support.ports import free_port
 
 PACKAGES = ("redmine", "redmine-sqlite", "puma")
 """Debian's names for what is needed."""
@@ -97,7 +98,7 @@ def running(folder: Path) -> Iterator[Redmine]:
     app = _lay_out(folder)
     _run(app, "rake", "db:migrate")
     told = _seeded(_run(app, "rails", "runner", str(SEED)))
-    port = _free_port()
+    port = free_port()
     log = folder / "server.log"
     with log.open("wb") as out:
         words = ["bundle", "exec", "puma", "--environment", "production", "--bind", f"tcp://127.0.0.1:{port}"]
@@ -170,13 +171,6 @@ def _seeded(said: str) -> Mapping[str, Any]:
     (line,) = (line for line in said.splitlines() if line.startswith("SEED "))
     told: dict[str, Any] = json.loads(line.removeprefix("SEED "))
     return told
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for(redmine: Redmine, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -30,6 +30,7 @@ from issue_core.transports.nats.connection import Link, connected
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.streams import set_up
 from issue_core.transports.nats.wanted import MAX_DELIVER, SECOND, Setting, all_wanted
+from tests.support.ports import free_port
 
 NATS_SERVER = str(Path(sys.executable).with_name("nats-server"))
 TIMEOUT = 60.0  # seconds that a start or a stop may take on a busy machine
@@ -48,8 +49,8 @@ class NatsServer:
     name: str = "one"
     more: str = ""
     scheme: str = "nats"
-    port: int = field(default_factory=lambda: free_port())
-    monitor: int = field(default_factory=lambda: free_port())
+    port: int = field(default_factory=free_port)
+    monitor: int = field(default_factory=free_port)
     cluster: str = ""
     process: subprocess.Popen[bytes] | None = None
 
@@ -82,7 +83,7 @@ class NatsServer:
 
     def wait_until_ready(self) -> None:
         """Wait until its JetStream answers; in a cluster, until there is a leader and this one has caught up."""
-        until(self._is_ready, f"{self.name} is not ready:\n{self.log[-3000:]}")
+        until(self.is_ready, lambda: f"{self.name} is not ready:\n{self.log[-3000:]}")
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it in good order, and wait for that."""
@@ -107,7 +108,8 @@ class NatsServer:
         before = self.log.count("Reloaded server configuration")
         (self.folder / f"{self.name}.conf").write_text(self._configuration())
         self.process.send_signal(signal.SIGHUP)
-        until(lambda: self.log.count("Reloaded server configuration") > before, f"not reloaded:\n{self.log[-3000:]}")
+        reloads = "Reloaded server configuration"
+        until(lambda: self.log.count(reloads) > before, lambda: f"not reloaded:\n{self.log[-3000:]}")
 
     def close(self) -> None:
         """End it, whatever state it is in."""
@@ -130,7 +132,8 @@ class NatsServer:
         finally:
             connection.close()
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether its JetStream answers. Raises AssertionError when it has ended."""
         assert self.process
         assert self.process.poll() is None, f"{self.name} ended:\n{self.log[-3000:]}"
         try:
@@ -154,26 +157,38 @@ def nats_cluster(folder: Path, *, more: str = "", advertise: bool = True) -> Ite
 
     ``advertise``: each tells its clients where the others are; without it, they know those alone that they were given.
     """
+    with ExitStack() as stack:
+        servers = _three(folder, more, stack, advertise=advertise)
+        if not _come_together(servers):  # a port was taken by somebody else, say; once more, with others
+            stack.close()
+            (folder / "again").mkdir()
+            servers = _three(folder / "again", more, stack, advertise=advertise)
+            for server in servers:
+                server.wait_until_ready()
+            until(lambda: _agree(servers), "the three have not come to one leader")
+        yield servers
+
+
+def _three(folder: Path, more: str, stack: ExitStack, *, advertise: bool) -> list[NatsServer]:
     routes = [free_port() for _ in range(3)]
     addresses = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     others = f"routes: [{addresses}], no_advertise: {'false' if advertise else 'true'}"
-    with ExitStack() as stack:
-        servers = [
-            NatsServer(
-                folder,
-                name,
-                more,
-                cluster=f"cluster {{ name: three, listen: 127.0.0.1:{port}, {others} }}\n",
-            )
-            for name, port in zip(("one", "two", "three"), routes, strict=True)
-        ]
-        for server in servers:
-            stack.callback(server.close)
-            server.start(wait=False)
-        for server in servers:
-            server.wait_until_ready()
-        until(lambda: _agree(servers), "the three have not come to one leader")
-        yield servers
+    servers = []
+    for name, port in zip(("one", "two", "three"), routes, strict=True):
+        cluster = f"cluster {{ name: three, listen: 127.0.0.1:{port}, {others} }}\n"
+        servers.append(NatsServer(folder, name, more, cluster=cluster))
+        stack.callback(servers[-1].close)
+        servers[-1].start(wait=False)
+    return servers
+
+
+def _come_together(servers: Sequence[NatsServer]) -> bool:
+    """Whether the three are ready and have one leader, before half of the time is over."""
+    try:
+        until(lambda: all(server.is_ready() for server in servers) and _agree(servers), seconds=TIMEOUT / 2)
+    except (AssertionError, OSError):
+        return False
+    return True
 
 
 def _agree(servers: Sequence[NatsServer]) -> bool:
@@ -183,14 +198,6 @@ def _agree(servers: Sequence[NatsServer]) -> bool:
     leaders = {each.get("leader", "") for each in told}
     heard = max(sum(bool(replica.get("current")) for replica in each) for each in others)
     return len(leaders) == 1 and "" not in leaders and heard == len(servers) - 1
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def urls(servers: Sequence[NatsServer]) -> str:
@@ -372,10 +379,12 @@ def _openssl(*words: str | Path) -> None:
     subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=TIMEOUT)
 
 
-def until(condition: Any, what: str | Callable[[], object] = "it did not come to that") -> None:
+def until(
+    condition: Any, what: str | Callable[[], object] = "it did not come to that", *, seconds: float = TIMEOUT
+) -> None:
     """Wait for a condition, but not for ever; ``what`` says what is wrong then, or is asked for it."""
     never = threading.Event()
-    for _ in range(int(TIMEOUT * 50)):
+    for _ in range(int(seconds * 50)):
         if condition():
             return
         never.wait(0.02)

@@ -23,6 +23,7 @@ from issue_core.transports.nats.login import login
 from tests.support import nats_server as servers
 from tests.support.cli import Issue
 from tests.support.nats_server import Certificates, NatsServer, certificates, nats_server, run
+from tests.support.ports import free_port
 from tests.transports.nats.accounts import Operator, new_key
 
 PASSWORD = "p@ss, w/ö:rd"  # noqa: S105 - for a server of the tests
@@ -233,7 +234,7 @@ async def _until(condition: Any) -> None:
 
 
 def test_a_server_that_is_not_there_is_told_at_once() -> None:
-    port = servers.free_port()
+    port = free_port()
     error = failure(NatsSettings(url=f"nats://127.0.0.1:{port}"))
     assert isinstance(error, NatsUnreachable)
     assert error.message == f"nats://127.0.0.1:{port} cannot be reached: nothing listens there"
@@ -241,7 +242,7 @@ def test_a_server_that_is_not_there_is_told_at_once() -> None:
 
 def test_the_second_address_is_tried_when_nothing_is_at_the_first(tmp_path: Path) -> None:
     with nats_server(tmp_path) as server:
-        assert streams(NatsSettings(url=f"127.0.0.1:{servers.free_port()}, {server.url}")) == 0
+        assert streams(NatsSettings(url=f"127.0.0.1:{free_port()}, {server.url}")) == 0
 
 
 def test_a_name_that_is_not_known_is_told() -> None:

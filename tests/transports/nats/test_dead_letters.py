@@ -27,7 +27,8 @@ from issue_core.transports.nats.dead_letters import DeadLetter
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.stored import Stored
 from tests.support.cli import Issue, a_spec
-from tests.support.nats_server import NatsServer, free_port, nats_server, run, until, user_with_rights
+from tests.support.nats_server import NatsServer, nats_server, run, until, user_with_rights
+from tests.support.ports import free_port
 from tests.transports.nats.conftest import with_link
 from tests.transports.nats.subscribing import command, info, make, put, take_without_an_answer, tasks
 

@@ -25,7 +25,8 @@ from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.observing import MOST, Observer, observable
 from tests.docs.pages import ROOT, rows_under
 from tests.support.cli import TIMEOUT, a_spec
-from tests.support.nats_server import NatsServer, free_port, make_streams, publish, run
+from tests.support.nats_server import NatsServer, make_streams, publish, run
+from tests.support.ports import free_port
 
 PAGE = ROOT / "docs" / "reference" / "metrics.md"
 ANYWHERE = "0.0.0.0"  # noqa: S104 - as users may have it

@@ -21,7 +21,8 @@ from issue_core.transports.nats.connection import Link
 from issue_core.transports.nats.jetstream import ask
 from issue_core.transports.nats.storing import prove
 from tests.support.cli import TIMEOUT, Issue, a_spec
-from tests.support.nats_server import NatsServer, free_port, make_as, nats_server, run, until
+from tests.support.nats_server import NatsServer, make_as, nats_server, run, until
+from tests.support.ports import free_port
 from tests.transports.nats.accounts import Operator
 from tests.transports.nats.conftest import with_link
 from tests.transports.nats.subscribing import (
