@@ -32,7 +32,20 @@ from issue_core.errors import (
     NotFound,
     UsageError,
 )
-from issue_core.ledger import Ledger, claims, copies, drafts, facets, facts, history, outbox, queries, restored, schema
+from issue_core.ledger import (
+    Ledger,
+    claims,
+    copies,
+    drafts,
+    facets,
+    facts,
+    history,
+    outbox,
+    queries,
+    replacing,
+    restored,
+    schema,
+)
 from issue_core.ledger.copies import Restored, backup, restore
 from issue_core.ledger.outbox import Times, Where
 from issue_core.task import Receipt, to_text
@@ -983,7 +996,7 @@ def test_a_restore_that_fails_half_way_leaves_the_ledger_as_it_was(
     with monkeypatch.context() as broken:
         if not links:
             broken.setattr(os, "link", no_links)
-        broken.setattr(copies if what.startswith("_") else os, what, fail)
+        broken.setattr(replacing if what.startswith("_") else os, what, fail)
         with pytest.raises(LedgerError, match="nothing was changed"):
             restore(ledger, copy)
     assert names(ledger.path.parent) - {"ledger.db-wal", "ledger.db-shm"} == {"ledger.db", "ledger.db.lock"}
