@@ -32,13 +32,10 @@ _COLUMNS = """
 
 _NAMES = tuple(name.strip() for name in _COLUMNS.split(","))
 _NUMBERS = frozenset(("seq", "due_in_days", "attempts"))
-_OPTIONAL = frozenset(_NAMES[_NAMES.index("sightings") :]) | {
-    "due_in_days",
-    "activity_definition_id",
-    "due_date",
-    "extra",
-    "updated_at",
-} - {"attempts", "transport"}
+_OPTIONAL = frozenset(_NAMES) - {
+    *("seq", "event_id", "state", "title", "description", "target_repo", "priority", "labels"),
+    *("source_type", "source_id", "created_at", "attempts", "transport"),
+}
 
 _TASK = f"SELECT {_COLUMNS} FROM tasks WHERE seq = :seq"  # noqa: S608 - the columns are a constant above
 

@@ -176,3 +176,16 @@ def test_whoever_reads_a_damaged_row_learns_which_it_is_and_how_to_mend_it(
     assert row in caught.value.message
     assert f"issue restore BACKUP --ledger {ledger.path}" in str(caught.value.hint)
     assert "A'" not in caught.value.message.partition("UTF-8")[2]
+
+
+def test_a_task_without_a_value_that_every_task_has_cannot_be_read(ledger: Ledger) -> None:
+    path = ledger.path
+    changed = "replace(sql, 'attempts               INTEGER NOT NULL DEFAULT 0', 'attempts INTEGER')"
+    ledger.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(f"UPDATE sqlite_master SET sql = {changed} WHERE name = 'tasks'")  # noqa: S608 - a constant
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE tasks SET attempts = NULL WHERE seq = 1")
+    with ledger.read() as reading, pytest.raises(LedgerCorrupt, match="task 1 is damaged: attempts is no number"):
+        queries.task(reading, 1)
