@@ -14,7 +14,6 @@ from issue_core.errors import UsageError
 
 _COMPLETION = "_ISSUE_COMPLETE"
 
-
 _SCRIPT_OPTIONS = ("--install-completion", "--show-completion")
 _THIS_SHELL = "this"  # in place of a shell's name: the one that the command runs in
 
@@ -101,7 +100,15 @@ def _shells(incomplete: str) -> list[str]:
     return [name for name in completion.SHELLS if name.startswith(incomplete)]
 
 
-_SHELLS = "bash, zsh or fish; without a name, the one that it is typed in"
+def _script_option(name: str, callback: Any, what: str) -> Any:
+    return typer.Option(
+        name,
+        metavar="[SHELL]",
+        callback=callback,
+        is_eager=True,
+        autocompletion=_shells,
+        help=f"{what} for a shell: bash, zsh or fish; without a name, the one that it is typed in.",
+    )
 
 
 @app.callback()
@@ -112,26 +119,10 @@ def _issue(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
     install_completion: Annotated[
-        str | None,
-        typer.Option(
-            "--install-completion",
-            metavar="[SHELL]",
-            callback=_install_completion,
-            is_eager=True,
-            autocompletion=_shells,
-            help=f"Install the tab key's completion for a shell: {_SHELLS}.",
-        ),
+        str | None, _script_option("--install-completion", _install_completion, "Install the tab key's completion")
     ] = None,
     show_completion: Annotated[
-        str | None,
-        typer.Option(
-            "--show-completion",
-            metavar="[SHELL]",
-            callback=_show_completion,
-            is_eager=True,
-            autocompletion=_shells,
-            help=f"Print the script of that for a shell: {_SHELLS}.",
-        ),
+        str | None, _script_option("--show-completion", _show_completion, "Print the script of that")
     ] = None,
     verbose: VerboseOption = 0,
     log_format: LogFormatOption = None,

@@ -162,16 +162,14 @@ def print_in_words(about: str | None, finding: Finding) -> None:
 
 
 def _show(about: str | None, finding: Finding) -> None:
-    import sys
-
     from rich.text import Text
 
     judged = output.styled(*(("ok", output.STYLES["synced"]) if finding.ok else ("not ok", output.STYLES["failed"])))
     names = about is None or _says(about, finding.what)
     what = output.escape(finding.what if names else f"{about}: {finding.what}")
     hint = f"\n  hint: {output.escape(finding.hint)}" if finding.hint and not finding.ok else ""
-    # Long lines are the terminal's to break: they have paths and commands in them, to be copied.
-    output.console(sys.stdout).print(Text.assemble(judged, f": {what}{hint}"), soft_wrap=True)
+    # There are paths and commands in them, to be copied.
+    output.show(Text.assemble(judged, f": {what}{hint}"), soft_wrap=True)
 
 
 def _says(about: str, what: str) -> bool:

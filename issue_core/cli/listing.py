@@ -24,7 +24,7 @@ from issue_core.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -144,12 +144,7 @@ def _table(tasks: list[Task], now: datetime) -> Table:
     from issue_core.cli import terminal
 
     cells = _cells(tasks, now, is_wide=terminal.width() >= terminal.WIDE)
-    for n in range(len(_SPARE) + 1):
-        table = _drawn({name: column for name, column in cells.items() if name not in _SPARE[:n]})
-        title = next(column for column in table.columns if column.header == "title")
-        if (title.max_width or 0) >= min(terminal.widest(title), terminal.width() // 4, _ENOUGH):
-            break
-    return table
+    return terminal.with_room(cells, _SPARE, _drawn, of="title", enough=min(terminal.width() // 4, _ENOUGH))
 
 
 def _cells(tasks: list[Task], now: datetime, *, is_wide: bool) -> dict[str, list[Text]]:
@@ -173,7 +168,7 @@ def _cells(tasks: list[Task], now: datetime, *, is_wide: bool) -> dict[str, list
     return cells
 
 
-def _drawn(cells: Mapping[str, list[Text]]) -> Table:
+def _drawn(cells: Mapping[str, Sequence[Text]]) -> Table:
     from issue_core.cli import terminal
 
     table = terminal.table(*cells, right=frozenset({"seq", "accepted"}))

@@ -78,7 +78,8 @@ def missing(path: Path) -> Iterator[Need]:
 
 
 def _parked(parked: Parked, now: datetime) -> Need:
-    name = f"{parked.backend} {parked.project}".strip()
     lasted, left = (now - parked.since).total_seconds(), (parked.until - now).total_seconds()
     again = f"tried again in {figure(left)}" if left > 0 else "tried again by the next sync"
-    return Need("parked", f"{name} is parked for {figure(lasted)}, {again}: {parked.reason}", "issue config check")
+    return Need(
+        "parked", f"{parked.name} is parked for {figure(lasted)}, {again}: {parked.reason}", "issue config check"
+    )

@@ -242,10 +242,13 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def show(*renderables: RenderableType, stream: TextIO | None = None) -> None:
-    """Print what rich can print, to standard output unless told otherwise. Raises what :func:`write` raises."""
+def show(*renderables: RenderableType, stream: TextIO | None = None, soft_wrap: bool = False) -> None:
+    """Print what rich can print, to standard output unless told otherwise. Raises what :func:`write` raises.
+
+    ``soft_wrap``: long lines are the terminal's to break.
+    """
     with _writing():
-        console(stream or sys.stdout).print(*renderables, sep="\n")
+        console(stream or sys.stdout).print(*renderables, sep="\n", soft_wrap=soft_wrap)
 
 
 def console(stream: TextIO) -> Console:

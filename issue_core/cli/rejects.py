@@ -248,12 +248,7 @@ def _table(found: list[Reject], now: datetime, *, every_state: bool) -> Table:
     from issue_core.cli import terminal
 
     cells = _cells(found, now, every_state=every_state)
-    for n in range(len(_SPARE) + 1):
-        table = _drawn({name: column for name, column in cells.items() if name not in _SPARE[:n]})
-        problems = table.columns[-1]
-        if (problems.max_width or 0) >= min(terminal.widest(problems), terminal.width() // 4):
-            break
-    return table
+    return terminal.with_room(cells, _SPARE, _drawn, of="problems", enough=terminal.width() // 4)
 
 
 def _cells(found: list[Reject], now: datetime, *, every_state: bool) -> dict[str, list[Text]]:
@@ -274,7 +269,7 @@ def _cells(found: list[Reject], now: datetime, *, every_state: bool) -> dict[str
     }
 
 
-def _drawn(cells: Mapping[str, list[Text]]) -> Table:
+def _drawn(cells: Mapping[str, Sequence[Text]]) -> Table:
     from issue_core.cli import terminal
 
     table = terminal.table(*cells, right=frozenset({"id", "count", "last"}))

@@ -174,7 +174,7 @@ def _by_name(what: str, counts: Mapping[str, Mapping[str, int]]) -> Iterator[Ren
     for column in table.columns[1:]:
         column.min_width = terminal.needed(column)
     terminal.fit(table, at=0)
-    if (table.columns[0].max_width or 0) >= min(_LEAST_NAME, terminal.widest(table.columns[0])):
+    if terminal.has_room(table.columns[0], _LEAST_NAME):
         yield table
     else:
         yield styled(what, "bold")

@@ -189,7 +189,7 @@ def _waits(summary: Summary) -> Iterator[str]:
         when = f", the first until {to_text(until)}" if until else ""
         yield f"  {n} at {backend}: {reason}{when}"
     for parked in _parked_beside(summary):
-        yield f"  {_name(parked)} is parked until {to_text(parked.until)}: {parked.reason}"
+        yield f"  {parked.name} is parked until {to_text(parked.until)}: {parked.reason}"
 
 
 def _waits_from_now(summary: Summary, now: datetime) -> Iterator[str]:
@@ -198,7 +198,7 @@ def _waits_from_now(summary: Summary, now: datetime) -> Iterator[str]:
         when = f", {'the first ' if n > 1 else ''}{_again('goes on', until, now)}" if until else ""
         yield f"  {n} at {backend}: {reason.removesuffix('.') if when else reason}{when}"
     for parked in _parked_beside(summary):
-        yield f"  {_name(parked)} is parked, {_again('tried again', parked.until, now)}: {parked.reason}"
+        yield f"  {parked.name} is parked, {_again('tried again', parked.until, now)}: {parked.reason}"
 
 
 def _again(what: str, until: datetime, now: datetime) -> str:
@@ -212,10 +212,6 @@ def _parked_beside(summary: Summary) -> Iterator[Parked]:
     """What is parked at a backend of which no task was told that it waits."""
     told = {backend for backend, _ in summary.waits}
     return (parked for parked in summary.parked if parked.backend not in told)
-
-
-def _name(parked: Parked) -> str:
-    return f"{parked.backend} {parked.project}".strip()
 
 
 def _now() -> datetime:

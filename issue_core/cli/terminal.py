@@ -10,6 +10,7 @@ from issue_core.cli.output import styled
 from issue_core.clock import figure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from rich.table import Column, Table
@@ -100,6 +101,27 @@ def fit(table: Table, *, at: int) -> None:
         column.max_width = min(needed(column), max(left // 3, left - needed(table.columns[at])))
         left -= column.max_width
     table.columns[at].max_width = max(left, 1)
+
+
+def has_room(column: Column, enough: int) -> bool:
+    """Whether a column that was fitted shows all of its cells, or ``enough`` characters of them."""
+    return (column.max_width or 0) >= min(enough, widest(column))
+
+
+def with_room(
+    cells: Mapping[str, Sequence[Text]],
+    spare: Sequence[str],
+    draw: Callable[[Mapping[str, Sequence[Text]]], Table],
+    *,
+    of: str,
+    enough: int,
+) -> Table:
+    """The columns ``cells`` drawn, without so many of ``spare``, from the first on, that ``of`` has room."""
+    for n in range(len(spare) + 1):
+        table = draw({name: column for name, column in cells.items() if name not in spare[:n]})
+        if any(column.header == of and has_room(column, enough) for column in table.columns):
+            break
+    return table
 
 
 def needed(column: Column) -> int:

@@ -90,6 +90,11 @@ class Parked:
     until: datetime
     probes: int
 
+    @property
+    def name(self) -> str:
+        """Backend and project, as people read them."""
+        return f"{self.backend} {self.project}".rstrip()
+
 
 def wait(connection: sqlite3.Connection, backend: str, pace: Pace, now: datetime) -> Wait | None:
     """What the next create at ``backend`` has to wait for; ``None``: it may go at once."""

@@ -171,8 +171,7 @@ def _judge(table: _Table, values: Mapping[str, Any], digest: Digest | None) -> N
         rows.a_choice(name, values[name], choices)
     for name in table.times:
         _require_time(name, values[name])
-    documents = {name: (read_as, values[name]) for name, read_as in table.documents.items()}
-    read = {name: None if text is None else read_as(text) for name, (read_as, text) in documents.items()}
+    read = {name: None if values[name] is None else read_as(values[name]) for name, read_as in table.documents.items()}
     if digest and table.name == "tasks":
         asked = Spec._make(read[name] if name in read else values[name] for name in Spec._fields)
         if digest(asked) != values["digest"]:
